@@ -1,0 +1,190 @@
+"""Stored artifacts: a folder of Parquet tables and files, whole or not at all.
+
+A stage writes into a hidden folder beside the final one; ``commit`` writes the manifest last and renames the folder,
+so a reader never sees half an artifact. The manifest says what determined the content (fingerprint, config, digests
+of the inputs) and what the content is (rows and SHA-256 per file).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.errors import ArtifactError
+from pipeline.schemas import ARTIFACTS, SCHEMA_VERSION
+
+MANIFEST = "manifest.json"
+
+
+class Manifest(BaseModel):
+    """What an artifact is and what it was made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """Artifact, asset and folder."""
+    fingerprint: str
+    """Digest of everything that determined the content."""
+    schema_version: int = SCHEMA_VERSION
+    """Version of the table schemas."""
+    provenance: dict[str, Any]
+    """What the fingerprint was taken over: config section, digests of inputs, model, code version."""
+    rows: dict[str, int]
+    """Rows per table."""
+    digests: dict[str, str]
+    """SHA-256 per file."""
+    notes: dict[str, Any] = {}
+    """Figures of the stage for people."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the whole content."""
+        return digest_json(self.digests)
+
+
+class ArtifactWriter:
+    """Collects the tables and files of one artifact before it is committed."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.notes: dict[str, Any] = {}
+        self.rows: dict[str, int] = {}
+        self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def append(self, table: str, rows: pl.DataFrame) -> None:
+        """Append rows to a table as one row group; raises ArtifactError when they do not fit its schema."""
+        schema = ARTIFACTS[self.name][table]
+        checked = conform(rows, schema, where=f"{self.name}/{table}")
+        if table not in self._writers:
+            described = schema.with_metadata({"artifact": self.name, "schema_version": str(SCHEMA_VERSION)})
+            self._writers[table] = pq.ParquetWriter(self.folder / f"{table}.parquet", described, compression="zstd")
+            self.rows[table] = 0
+        self._writers[table].write_table(checked)
+        self.rows[table] += checked.num_rows
+
+    def close(self) -> None:
+        """Finish all files; tables that got no rows are written empty."""
+        for table, schema in ARTIFACTS[self.name].items():
+            if table not in self._writers:
+                self.append(table, pl.DataFrame(schema.empty_table()))
+        for writer in self._writers.values():
+            writer.close()
+
+
+class ArtifactStore:
+    """All artifacts of one run, under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def manifest(self, name: str) -> Manifest | None:
+        """Return the manifest of a finished artifact, or none; a damaged manifest counts as none."""
+        try:
+            return Manifest.model_validate_json((self.root / name / MANIFEST).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def current(self, name: str, fingerprint: str) -> Manifest | None:
+        """Return the manifest if the artifact was made by exactly this fingerprint and its files are intact."""
+        manifest = self.manifest(name)
+        if manifest is None or manifest.fingerprint != fingerprint or manifest.schema_version != SCHEMA_VERSION:
+            return None
+        return manifest if _file_digests(self.root / name) == manifest.digests else None
+
+    def require(self, name: str) -> Manifest:
+        """Return the manifest; raises ArtifactError naming the stage to run when there is none."""
+        manifest = self.manifest(name)
+        if manifest is None:
+            raise ArtifactError(f"{self.root / name} has no finished artifact: materialize '{name}' first")
+        return manifest
+
+    def path(self, name: str, table: str | None = None) -> Path:
+        """Return the Parquet file of a table; by default the artifact's first."""
+        return self.root / name / f"{table or next(iter(ARTIFACTS[name]))}.parquet"
+
+    def scan(self, name: str, table: str | None = None) -> pl.LazyFrame:
+        """Return a lazy frame of a table after checking its schema."""
+        self.require(name)
+        path = self.path(name, table)
+        try:
+            stored = pq.read_schema(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ArtifactError(f"{path} is missing or not Parquet: materialize '{name}' again") from error
+        declared = ARTIFACTS[name][path.stem]
+        if not stored.equals(declared):
+            raise ArtifactError(f"{path} does not have the declared schema: materialize '{name}' again")
+        return pl.scan_parquet(path)
+
+    def read(self, name: str, table: str | None = None) -> pl.DataFrame:
+        """Return a whole table after checking its schema."""
+        return self.scan(name, table).collect()
+
+    @contextmanager
+    def write(self, name: str, fingerprint: str, provenance: Mapping[str, Any]) -> Iterator[ArtifactWriter]:
+        """Open an artifact for writing; it replaces the finished one when the block ends without error."""
+        folder = self.root / f".{name}.part"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        writer = ArtifactWriter(name, folder)
+        yield writer
+        writer.close()
+        manifest = Manifest(
+            name=name,
+            fingerprint=fingerprint,
+            provenance=dict(provenance),
+            rows=writer.rows,
+            digests=_file_digests(folder),
+            notes=writer.notes,
+        )
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        _replace(folder, self.root / name)
+
+
+def conform(rows: pl.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
+    """Return ``rows`` as an Arrow table of exactly ``schema``; raises ArtifactError on any difference."""
+    if rows.columns != schema.names:
+        raise ArtifactError(f"{where}: columns {rows.columns} are not the declared {schema.names}")
+    for field in schema:
+        if not field.nullable and rows[field.name].null_count():
+            raise ArtifactError(f"{where}: column '{field.name}' holds nulls but must not")
+    try:
+        return rows.to_arrow().cast(schema)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+        raise ArtifactError(f"{where}: {error}") from error
+
+
+def digest_json(value: object) -> str:
+    """Return the SHA-256 of a JSON value in canonical form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
+
+
+def _replace(new: Path, final: Path) -> None:
+    # A folder cannot be renamed over a full one; a kill between the two renames leaves no artifact, never a mixture.
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        os.rename(final, old)
+    os.rename(new, final)
+    shutil.rmtree(old, ignore_errors=True)

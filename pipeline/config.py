@@ -1,0 +1,300 @@
+"""The one typed configuration tree: a flat, frozen section per stage, named like its asset.
+
+Defaults are the published settings where the paper gives them (arXiv 2607.02460 and its re-implementation); a
+preset (``presets/*.yaml``) states only what differs. ``load_config`` is the one way in, for the command line, for
+Dagster and for benchmarks.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import ConfigError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PRESETS = PROJECT_ROOT / "pipeline" / "presets"
+DEFAULT_PRESET = "reference"
+S = TypeVar("S", bound="Section")
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, no unknown keys, field docstrings are the help texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelConfig(Section):
+    """The language model: student, teacher and source of neuron scores."""
+
+    path: str = "data/reference/model"
+    """Local folder, relative to the working folder or the project, or a Hugging Face hub id."""
+    revision: str | None = None
+    """Hub revision (branch, tag or commit); none takes the default branch."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Weights' type; auto takes the checkpoint's."""
+    device: str = "auto"
+    """Torch device such as cpu, cuda or cuda:1; auto takes cuda where there is one."""
+
+
+class RawPoolConfig(Section):
+    """Where the unlabelled questions come from and which rows are refused."""
+
+    path: str = "data/reference/pool.jsonl"
+    """File of questions."""
+    format: Literal["auto", "jsonl", "csv", "parquet", "sciknoweval"] = "auto"
+    """Source layout; auto goes by the file name's ending."""
+    question_column: str = "question"
+    """Column of the question's text."""
+    options_column: str | None = "options"
+    """Column of the answer options (a list, or a JSON list in CSV); none reads all questions as open."""
+    answer_column: str | None = "answer"
+    """Column of the gold answer (letter, index or text); only ever stored in the gold table. None: no gold."""
+    domain_column: str | None = "domain"
+    """Column of the domain; none, or a source without it, leaves the domain empty."""
+    instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is the letter of your choice."
+    """Text appended to every question in the prompt; empty for none."""
+    open_instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is your answer."
+    """The same for questions without options; empty for none."""
+    max_question_chars: int = Field(default=20_000, ge=1)
+    """Longer questions, options included, are quarantined (characters)."""
+    max_quarantined_share: float = Field(default=0.05, ge=0, le=1)
+    """The stage fails when a larger share of the rows is refused."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read at most so many rows; none reads all."""
+
+
+class RolloutsConfig(Section):
+    """Sampled responses per question (method: G = 5, temperature 0.6, top-p 0.95, 256 new tokens)."""
+
+    n_samples: int = Field(default=5, ge=1)
+    """Responses per question, G."""
+    temperature: float = Field(default=0.6, gt=0)
+    """Sampling temperature."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """Nucleus mass."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Length limit of a response (tokens)."""
+    batch_tokens: int = Field(default=16_384, ge=1)
+    """Padded prompt plus response tokens of a batch; bounds memory, never results."""
+    seed: int = 0
+    """Seed of the draws, combined with question id and sample number."""
+
+
+class PseudoLabelsConfig(Section):
+    """Majority vote."""
+
+    min_votes: int = Field(default=1, ge=1)
+    """Fewer extracted answers than this leave the question without a pseudo-label."""
+
+
+class NeuronScoresConfig(Section):
+    """Contributions of MLP neurons to the tokens of a response (paper, appendix A)."""
+
+    unit: Literal["act_fn", "down_proj_input"] = "act_fn"
+    """Activation: output of act_fn (the paper), or the input of down_proj (the neuron's true activation)."""
+    position: Literal["predicting", "consuming"] = "predicting"
+    """Where token y_t's activation is read: at t-1, which predicted it, or at t, where it is the input."""
+    cut: Literal["entries", "neurons"] = "entries"
+    """Global top K over (layer, neuron, position), merged to neurons after it, or over neurons merged before."""
+    top_k: int = Field(default=5_000, ge=1)
+    """Global K per rollout."""
+    top_k_per_layer: int = Field(default=2_000, ge=1)
+    """Neurons kept per layer and chunk; used by the cut over neurons."""
+    chunk_tokens: int = Field(default=128, ge=1)
+    """Response positions scored at once; bounds memory; the cut over entries does not depend on it."""
+    batch_tokens: int = Field(default=16_384, ge=1)
+    """Padded tokens of a forward batch; bounds memory, never results."""
+    score_dtype: Literal["float16", "float32"] = "float32"
+    """Type in which scores are stored; they are always accumulated in float32."""
+
+
+class CuratedSubsetConfig(Section):
+    """Which pool questions become training questions."""
+
+    rule: str = "neuron_support"
+    """Selection rule, one of pipeline.selection.RULES."""
+    fraction: float = Field(default=0.2, gt=0, le=1)
+    """Share of the pool to keep, alpha in the paper."""
+    count: int | None = Field(default=None, ge=1)
+    """Number of questions to keep; overrides the fraction."""
+    per_domain: bool = False
+    """Apply the budget within each domain instead of over the whole pool."""
+    seed: int = 0
+    """Seed of the random rule and of ties."""
+
+
+class TeacherContextsConfig(Section):
+    """Worked examples that the teacher sees (paper: the k = 3 nearest by neuron overlap)."""
+
+    builder: str = "neuron_overlap"
+    """Context builder, one of pipeline.teacher.BUILDERS."""
+    n_demonstrations: int = Field(default=3, ge=1)
+    """Worked examples per question, k."""
+    max_teacher_tokens: int = Field(default=2_048, ge=1)
+    """Budget of the teacher's whole prompt (tokens); demonstrations that do not fit are dropped whole."""
+    seed: int = 0
+    """Seed of the random builder."""
+
+
+class DistilledAdapterConfig(Section):
+    """On-policy self-distillation with LoRA (re-implementation's settings)."""
+
+    steps: int = Field(default=250, ge=1)
+    """Optimizer steps."""
+    trajectories_per_step: int = Field(default=4, ge=1)
+    """Student samples per optimizer step."""
+    micro_batch: int = Field(default=4, ge=1)
+    """Trajectories per forward and backward pass; divides trajectories_per_step."""
+    learning_rate: float = Field(default=2.5e-6, gt=0)
+    """Peak learning rate of AdamW, cosine schedule."""
+    warmup_share: float = Field(default=0.03, ge=0, lt=1)
+    """Share of the steps with rising learning rate."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW weight decay."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradient clipping norm."""
+    lora_rank: int = Field(default=16, ge=1)
+    """Rank of the adapter."""
+    lora_alpha: int = Field(default=32, ge=1)
+    """Scale of the adapter: alpha / rank multiplies the update."""
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Names of the adapted linear layers."""
+    teacher: Literal["ema", "base", "live"] = "ema"
+    """Teacher weights: moving average of the student, the untouched model, or the student itself."""
+    ema_decay: float = Field(default=0.995, ge=0, lt=1)
+    """Decay of the moving average; TRL's teacher_update_rate is 1 - decay."""
+    divergence: Literal["reverse_kl", "forward_kl", "jsd"] = "reverse_kl"
+    """KL(student, teacher), KL(teacher, student), or Jensen-Shannon, over the full vocabulary."""
+    temperature: float = Field(default=0.6, gt=0)
+    """Sampling temperature of the student."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """Nucleus mass of the student's samples."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Length limit of a student sample (tokens)."""
+    seed: int = 0
+    """Seed of adapter weights, data order and sampling."""
+
+
+class EvaluationConfig(Section):
+    """Untouched against distilled on held-out questions; the only stage that reads gold labels."""
+
+    in_domain_path: str = "data/reference/in_domain_test.jsonl"
+    """Held-out questions of the pool's domain, in the pool's layout."""
+    out_of_domain_path: str | None = "data/reference/out_of_domain_test.jsonl"
+    """Questions of other domains, in the pool's layout; none skips them."""
+    n_samples: int = Field(default=8, ge=1)
+    """Samples per question: the k of Avg@k and Maj@k."""
+    n_resamples: int = Field(default=2_000, ge=100)
+    """Bootstrap resamples of questions."""
+    confidence_level: float = Field(default=0.95, gt=0, lt=1)
+    """Mass of the intervals."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use at most so many questions of each test; none uses all."""
+    seed: int = 0
+    """Seed of sampling and bootstrap."""
+
+
+class Config(Section):
+    """Everything that determines a run."""
+
+    model: ModelConfig = ModelConfig()
+    """The language model."""
+    raw_pool: RawPoolConfig = RawPoolConfig()
+    """Stage 1."""
+    rollouts: RolloutsConfig = RolloutsConfig()
+    """Stage 2."""
+    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
+    """Stage 3."""
+    neuron_scores: NeuronScoresConfig = NeuronScoresConfig()
+    """Stage 4."""
+    curated_subset: CuratedSubsetConfig = CuratedSubsetConfig()
+    """Stage 5."""
+    teacher_contexts: TeacherContextsConfig = TeacherContextsConfig()
+    """Stage 6."""
+    distilled_adapter: DistilledAdapterConfig = DistilledAdapterConfig()
+    """Stage 7."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Stage 8."""
+
+    def with_seed(self, seed: int) -> Self:
+        """Return a copy in which every stage that draws at random uses ``seed``."""
+        sections = {name: getattr(self, name) for name in type(self).model_fields}
+        return self.model_copy(
+            update={
+                name: section.model_copy(update={"seed": seed})
+                for name, section in sections.items()
+                if "seed" in type(section).model_fields
+            }
+        )
+
+
+def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), seed: int | None = None) -> Config:
+    """Load a preset (a name, or the path of a YAML file) and apply ``section.key=value`` overrides.
+
+    Values are read as YAML scalars or lists. Raises ConfigError for an unknown preset, an unknown key (naming the
+    nearest right one) or a value out of range.
+    """
+    path = Path(preset) if preset.endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise ConfigError(f"preset '{preset}' not found at {path}: use one of {known}, or the path of a YAML file")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections such as 'rollouts:', not a {type(tree).__name__}")
+    for override in overrides:
+        _apply_override(tree, override)
+    config = parse_section(Config, tree, where=str(path))
+    return config if seed is None else config.with_seed(seed)
+
+
+def parse_section(kind: type[S], values: Mapping[str, Any], where: str) -> S:
+    """Validate ``values`` as ``kind``; a ConfigError names the place, the key and the nearest right key."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_describe(kind, problem) for problem in error.errors())
+        raise ConfigError(f"{where}: {problems}") from error
+
+
+def resolve_path(path: str) -> Path:
+    """Return ``path`` as it stands if it exists, else inside the project folder."""
+    given = Path(path).expanduser()
+    inside = PROJECT_ROOT / given
+    return inside if not given.exists() and inside.exists() else given
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    section, dot, field = key.strip().partition(".")
+    if not separator or not dot:
+        raise ConfigError(f"override '{override}' is not of the form section.key=value, such as rollouts.n_samples=8")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override '{override}': the value is not valid YAML") from error
+    target = tree.setdefault(section, {})
+    if not isinstance(target, dict):
+        raise ConfigError(f"override '{override}': section '{section}' of the preset is not a mapping")
+    target[field] = parsed
+
+
+def _describe(kind: type[Section], problem: Mapping[str, Any]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] != "extra_forbidden":
+        return f"{key} = {problem['input']!r}: {problem['msg'].lower()}"
+    fields = kind.model_fields
+    for part in location[:-1]:
+        annotation = fields[part].annotation
+        fields = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else {}
+    nearest = difflib.get_close_matches(location[-1], fields, n=1, cutoff=0.0)
+    return f"unknown key '{key}'" + (f", did you mean '{nearest[0]}'?" if nearest else "")

@@ -1,0 +1,29 @@
+"""Errors that a user can mend. Each message is one line: what is wrong, where, and the remedy."""
+
+
+class CurationError(Exception):
+    """Base of every error that the pipeline raises on purpose."""
+
+
+class ConfigError(CurationError):
+    """A preset, override or value of the configuration is not usable."""
+
+
+class SourceError(CurationError):
+    """A source of questions is missing, empty, unreadable, or has more bad rows than allowed."""
+
+
+class ModelError(CurationError):
+    """A model or tokenizer is missing or lacks what a stage needs."""
+
+
+class UnsupportedModelError(ModelError):
+    """The MLP structure of a model is not one whose neurons can be scored."""
+
+
+class ArtifactError(CurationError):
+    """A stored table is missing, damaged, or does not have the declared schema."""
+
+
+class TrainingError(CurationError):
+    """A distillation job cannot run as configured."""

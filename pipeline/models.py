@@ -1,0 +1,105 @@
+"""Loading the language model and its tokenizer, and telling one set of weights from another."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from pipeline.artifacts import digest_file, digest_json
+from pipeline.config import ModelConfig, resolve_path
+from pipeline.errors import ModelError
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model in evaluation mode and its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model's inputs."""
+        return self.model.device
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """Token ids that end a response: all that the generation config and the tokenizer declare."""
+        declared = self.model.generation_config.eos_token_id
+        ids = declared if isinstance(declared, list) else [declared]
+        return sorted({i for i in [*ids, self.tokenizer.eos_token_id] if i is not None})
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that the model's positions allow."""
+        return int(getattr(self.model.config, "max_position_embeddings", self.tokenizer.model_max_length))
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """Load the tokenizer; raises ModelError when it cannot be loaded or has no chat template."""
+    tokenizer = _from_pretrained(AutoTokenizer, config)
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            f"model '{config.path}': the tokenizer has no chat template: use an instruction-tuned checkpoint, "
+            "or add a chat_template.jinja to the model's folder"
+        )
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(config: ModelConfig) -> LanguageModel:
+    """Load model and tokenizer on the configured device, without remote code."""
+    tokenizer = load_tokenizer(config)
+    device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    model = _from_pretrained(AutoModelForCausalLM, config, dtype=config.dtype)
+    try:
+        return LanguageModel(model.to(device).eval(), tokenizer)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device '{device}': {str(error).splitlines()[0]}: set model.device to cpu or cuda") from error
+
+
+def model_fingerprint(config: ModelConfig) -> str:
+    """Return a digest of the weights and settings: file contents of a local folder, or hub id and commit."""
+    folder = resolve_path(config.path)
+    if folder.is_dir():
+        files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".jinja", ".model"})
+        content: Any = {p.name: digest_file(p) for p in files}
+    else:
+        loaded = _from_pretrained(_HubConfig, config)
+        content = {"hub": config.path, "commit": loaded}
+    return digest_json({"content": content, "dtype": config.dtype})
+
+
+def encode_chat(tokenizer: PreTrainedTokenizerBase, user_message: str) -> list[int]:
+    """Return the token ids of a conversation of one user message, ready for the assistant's answer."""
+    encoded = tokenizer.apply_chat_template(
+        [{"role": "user", "content": user_message}], add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    return list(encoded["input_ids"])
+
+
+class _HubConfig:
+    """Reads only the commit that a hub id resolves to."""
+
+    @staticmethod
+    def from_pretrained(path: str, **settings: Any) -> str:
+        from transformers import AutoConfig
+
+        return str(AutoConfig.from_pretrained(path, **settings)._commit_hash)
+
+
+def _from_pretrained(loader: Any, config: ModelConfig, **settings: Any) -> Any:
+    folder = resolve_path(config.path)
+    source = str(folder) if folder.is_dir() else config.path
+    try:
+        return loader.from_pretrained(source, revision=config.revision, trust_remote_code=False, **settings)
+    except (OSError, ValueError, HFValidationError, HfHubHTTPError, json.JSONDecodeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model '{config.path}' cannot be loaded ({first}): give model.path as an existing folder or hub id"
+        ) from error

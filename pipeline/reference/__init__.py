@@ -1,0 +1,1 @@
+"""The embedded reference world and the small language model trained on it."""

@@ -1,0 +1,151 @@
+"""The declared schema of every table: the contract between stages, checked on write and on read.
+
+A table is named ``<artifact>/<table>.parquet`` in the store. Column notes travel in the Parquet files. Raise
+``SCHEMA_VERSION`` when a column changes its meaning.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import pyarrow as pa
+
+SCHEMA_VERSION: Final = 1
+
+
+def _table(**columns: tuple[pa.DataType, bool, str]) -> pa.Schema:
+    """Build a schema from ``name=(type, nullable, note)``."""
+    return pa.schema(
+        [pa.field(name, kind, nullable, metadata={"note": note}) for name, (kind, nullable, note) in columns.items()]
+    )
+
+
+_ID = (pa.large_string(), False, "content hash of question and options")
+_SAMPLE = (pa.int32(), False, "number of the rollout within its question, from 0")
+_TOKENS = pa.large_list(pa.int32())
+_FLOATS = pa.large_list(pa.float32())
+
+RAW_POOL = _table(
+    id=_ID,
+    question=(pa.large_string(), False, "question text, normalised to NFC with outer white space removed"),
+    options=(pa.large_list(pa.large_string()), False, "answer options in order; empty for an open question"),
+    domain=(pa.large_string(), False, "domain as the source names it; empty when it does not"),
+    source=(pa.large_string(), False, "file name and line or row number, from 1"),
+    prompt=(pa.large_string(), False, "user message: question, lettered options, instruction"),
+)
+GOLD_LABELS = _table(
+    id=_ID,
+    gold_answer=(pa.large_string(), False, "text of the right option, or the reference answer of an open question"),
+    gold_index=(pa.int32(), True, "index of the right option, from 0; null for an open question"),
+)
+QUARANTINE = _table(
+    source=(pa.large_string(), False, "file name and line or row number, from 1"),
+    reason=(pa.large_string(), False, "reason code"),
+    detail=(pa.large_string(), False, "what is wrong, in words"),
+    raw=(pa.large_string(), False, "the row as it was read; undecodable bytes as backslash escapes"),
+)
+ROLLOUTS = _table(
+    id=_ID,
+    sample=_SAMPLE,
+    prompt_ids=(_TOKENS, False, "token ids of the rendered prompt, chat template included"),
+    response_ids=(_TOKENS, False, "token ids sampled, the end token included when it was reached"),
+    response=(pa.large_string(), False, "decoded response without special tokens"),
+    logprobs=(_FLOATS, False, "log-probability of each response token at temperature 1 (nats)"),
+    finish_reason=(pa.large_string(), False, "stop or length"),
+    answer=(pa.large_string(), True, "extracted answer: option text, or text of an open answer; null is an abstention"),
+    answer_index=(pa.int32(), True, "index of the extracted option, from 0; null for abstentions and open questions"),
+    extraction=(pa.large_string(), False, "rule that found the answer, or why the extractor abstained"),
+    option_probs=(
+        _FLOATS,
+        True,
+        "probability of each option's letter where the response states its letter, normalised; null if it does not",
+    ),
+)
+PSEUDO_LABELS = _table(
+    id=_ID,
+    state=(pa.large_string(), False, "majority, tie, or all_abstain"),
+    pseudo_answer=(pa.large_string(), True, "answer with most votes; null unless the state is majority"),
+    pseudo_index=(pa.int32(), True, "its option index; null for open questions and without majority"),
+    representative=(pa.int32(), True, "sample number of the majority rollout with the highest mean log-probability"),
+    n_votes=(pa.int32(), False, "rollouts with an answer"),
+    n_abstentions=(pa.int32(), False, "rollouts without an answer"),
+    vote_share=(pa.float64(), False, "votes of the leading answer over all rollouts, abstentions included"),
+    margin=(pa.float64(), False, "leading minus second vote share"),
+    entropy=(pa.float64(), False, "entropy of the votes (nats), abstentions left out"),
+    effective_votes=(pa.float64(), False, "exp of the entropy: how many answers share the votes"),
+)
+NEURON_SCORES = _table(
+    id=_ID,
+    sample=_SAMPLE,
+    neurons=(_TOKENS, False, "neuron ids, layer * d_mlp + index, ascending"),
+    scores=(_FLOATS, False, "largest positive contribution of each neuron (logits), in the order of neurons"),
+)
+NEURON_SIZES = _table(
+    id=_ID,
+    sample=_SAMPLE,
+    n_neurons=(pa.int32(), False, "different neurons that carry the kept entries, |N|"),
+    n_response_tokens=(pa.int32(), False, "response tokens scored: the obvious confound of |N|"),
+    score_sum=(pa.float64(), False, "sum of all positive contributions (logits)"),
+    participation_ratio=(pa.float64(), False, "(sum c)^2 / sum c^2 over all positive contributions"),
+    entropy_size=(pa.float64(), False, "exp of the entropy of all positive contributions, normalised"),
+    mean_logprob=(pa.float64(), False, "mean log-probability of the response tokens (nats)"),
+    layer_counts=(_TOKENS, False, "kept neurons per layer"),
+)
+CURATED_SUBSET = _table(
+    id=_ID,
+    selected=(pa.bool_(), False, "whether the question becomes a training question"),
+    score=(pa.float64(), True, "the rule's score; null when the rule cannot score the question"),
+    rank=(pa.int32(), True, "rank of the score within its budget, from 1; null without score"),
+    distance_to_cut=(pa.float64(), True, "score minus the score of the last question kept"),
+    reason=(pa.large_string(), False, "why the question was chosen or not, in words"),
+)
+TEACHER_CONTEXTS = _table(
+    id=_ID,
+    prompt=(pa.large_string(), False, "the student's user message"),
+    privileged_context=(pa.large_string(), False, "what the teacher sees before the prompt; may be empty"),
+    demonstration_ids=(pa.large_list(pa.large_string()), False, "pool questions shown, in order"),
+    similarities=(_FLOATS, False, "similarity of each demonstration to the question"),
+    n_teacher_tokens=(pa.int32(), False, "tokens of the teacher's rendered prompt"),
+    n_dropped=(pa.int32(), False, "demonstrations left out because they did not fit"),
+)
+TRAINING_LOG = _table(
+    step=(pa.int32(), False, "optimizer step, from 1"),
+    loss=(pa.float64(), False, "divergence of student from teacher per response token (nats)"),
+    learning_rate=(pa.float64(), False, "learning rate of the step"),
+    grad_norm=(pa.float64(), False, "gradient norm before clipping"),
+    response_tokens=(pa.float64(), False, "mean length of the student's samples (tokens)"),
+    seconds=(pa.float64(), False, "seconds since training began"),
+)
+PREDICTIONS = _table(
+    model=(pa.large_string(), False, "untouched or distilled"),
+    split=(pa.large_string(), False, "in_domain or out_of_domain"),
+    id=_ID,
+    sample=_SAMPLE,
+    answer=(pa.large_string(), True, "extracted answer; null is an abstention"),
+    correct=(pa.bool_(), False, "whether the answer is the gold answer; abstentions are wrong"),
+    option_probs=(_FLOATS, True, "probability of each option's letter where the answer is stated"),
+)
+METRICS = _table(
+    model=(pa.large_string(), False, "untouched, distilled, or difference (distilled minus untouched, paired)"),
+    split=(pa.large_string(), False, "in_domain or out_of_domain"),
+    metric=(pa.large_string(), False, "avg_at_k, maj_at_k, ece, brier"),
+    value=(pa.float64(), False, "estimate"),
+    low=(pa.float64(), False, "lower end of the bootstrap interval"),
+    high=(pa.float64(), False, "upper end of the bootstrap interval"),
+    n=(pa.int32(), False, "questions"),
+    k=(pa.int32(), False, "samples per question"),
+    seed=(pa.int32(), False, "seed of sampling and bootstrap"),
+)
+
+ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
+    "raw_pool": {"raw_pool": RAW_POOL},
+    "gold_labels": {"gold_labels": GOLD_LABELS},
+    "quarantine": {"quarantine": QUARANTINE},
+    "rollouts": {"rollouts": ROLLOUTS},
+    "pseudo_labels": {"pseudo_labels": PSEUDO_LABELS},
+    "neuron_scores": {"neuron_scores": NEURON_SCORES, "neuron_sizes": NEURON_SIZES},
+    "curated_subset": {"curated_subset": CURATED_SUBSET},
+    "teacher_contexts": {"teacher_contexts": TEACHER_CONTEXTS},
+    "distilled_adapter": {"training_log": TRAINING_LOG},
+    "evaluation": {"predictions": PREDICTIONS, "metrics": METRICS},
+}
+"""Tables of each artifact; the first is the one that downstream stages read."""
