@@ -57,6 +57,8 @@ class ArtifactWriter:
     def __init__(self, name: str, folder: Path) -> None:
         self.name = name
         self.folder = folder
+        self.discarded = False
+        """Set to leave nothing behind when the writing ends without error."""
         self.notes: dict[str, Any] = {}
         self.rows: dict[str, int] = {}
         self._writers: dict[str, pq.ParquetWriter] = {}
@@ -64,6 +66,8 @@ class ArtifactWriter:
     def append(self, table: str, rows: pl.DataFrame) -> None:
         """Append rows to a table as one row group; raises ArtifactError when they do not fit its schema."""
         schema = ARTIFACTS[self.name][table]
+        if rows.is_empty() and table in self._writers:
+            return
         checked = conform(rows, schema, where=f"{self.name}/{table}")
         if table not in self._writers:
             described = schema.with_metadata({"artifact": self.name, "schema_version": str(SCHEMA_VERSION)})
@@ -72,11 +76,15 @@ class ArtifactWriter:
         self._writers[table].write_table(checked)
         self.rows[table] += checked.num_rows
 
-    def close(self) -> None:
-        """Finish all files; tables that got no rows are written empty."""
+    def finish(self) -> None:
+        """Complete all files; tables that got no rows are written empty."""
         for table, schema in ARTIFACTS[self.name].items():
             if table not in self._writers:
                 self.append(table, pl.DataFrame(schema.empty_table()))
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
         for writer in self._writers.values():
             writer.close()
 
@@ -136,18 +144,23 @@ class ArtifactStore:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         writer = ArtifactWriter(name, folder)
-        yield writer
-        writer.close()
-        manifest = Manifest(
-            name=name,
-            fingerprint=fingerprint,
-            provenance=dict(provenance),
-            rows=writer.rows,
-            digests=_file_digests(folder),
-            notes=writer.notes,
-        )
-        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        _replace(folder, self.root / name)
+        try:
+            yield writer
+            if not writer.discarded:
+                writer.finish()
+                manifest = Manifest(
+                    name=name,
+                    fingerprint=fingerprint,
+                    provenance=dict(provenance),
+                    rows=writer.rows,
+                    digests=_file_digests(folder),
+                    notes=writer.notes,
+                )
+                (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                _replace(folder, self.root / name)
+        finally:
+            writer.close()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def conform(rows: pl.DataFrame, schema: pa.Schema, where: str) -> pa.Table:

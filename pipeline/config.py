@@ -163,7 +163,7 @@ class DistilledAdapterConfig(Section):
     """Scale of the adapter: alpha / rank multiplies the update."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapter's input."""
-    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    lora_targets: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     """Names of the adapted linear layers."""
     teacher: Literal["ema", "base", "live"] = "ema"
     """Teacher weights: moving average of the student, the untouched model, or the student itself."""

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from peft import PeftModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.artifacts import digest_file, digest_json
 from pipeline.config import ModelConfig, resolve_path
@@ -52,11 +54,13 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(config: ModelConfig) -> LanguageModel:
-    """Load model and tokenizer on the configured device, without remote code."""
+def load_model(config: ModelConfig, adapter: Path | None = None) -> LanguageModel:
+    """Load model and tokenizer on the configured device, without remote code, with an adapter merged in if given."""
     tokenizer = load_tokenizer(config)
     device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     model = _from_pretrained(AutoModelForCausalLM, config, dtype=config.dtype)
+    if adapter is not None:
+        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     try:
         return LanguageModel(model.to(device).eval(), tokenizer)
     except (RuntimeError, AssertionError) as error:
@@ -70,8 +74,7 @@ def model_fingerprint(config: ModelConfig) -> str:
         files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".jinja", ".model"})
         content: Any = {p.name: digest_file(p) for p in files}
     else:
-        loaded = _from_pretrained(_HubConfig, config)
-        content = {"hub": config.path, "commit": loaded}
+        content = {"hub": config.path, "commit": _from_pretrained(AutoConfig, config)._commit_hash}
     return digest_json({"content": content, "dtype": config.dtype})
 
 
@@ -81,16 +84,6 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, user_message: str) -> list[i
         [{"role": "user", "content": user_message}], add_generation_prompt=True, tokenize=True, return_dict=True
     )
     return list(encoded["input_ids"])
-
-
-class _HubConfig:
-    """Reads only the commit that a hub id resolves to."""
-
-    @staticmethod
-    def from_pretrained(path: str, **settings: Any) -> str:
-        from transformers import AutoConfig
-
-        return str(AutoConfig.from_pretrained(path, **settings)._commit_hash)
 
 
 def _from_pretrained(loader: Any, config: ModelConfig, **settings: Any) -> Any:

@@ -113,7 +113,6 @@ TRAINING_LOG = _table(
     learning_rate=(pa.float64(), False, "learning rate of the step"),
     grad_norm=(pa.float64(), False, "gradient norm before clipping"),
     response_tokens=(pa.float64(), False, "mean length of the student's samples (tokens)"),
-    seconds=(pa.float64(), False, "seconds since training began"),
 )
 PREDICTIONS = _table(
     model=(pa.large_string(), False, "untouched or distilled"),
@@ -121,13 +120,14 @@ PREDICTIONS = _table(
     id=_ID,
     sample=_SAMPLE,
     answer=(pa.large_string(), True, "extracted answer; null is an abstention"),
+    answer_index=(pa.int32(), True, "index of the extracted option; null for abstentions and open questions"),
     correct=(pa.bool_(), False, "whether the answer is the gold answer; abstentions are wrong"),
     option_probs=(_FLOATS, True, "probability of each option's letter where the answer is stated"),
 )
 METRICS = _table(
     model=(pa.large_string(), False, "untouched, distilled, or difference (distilled minus untouched, paired)"),
     split=(pa.large_string(), False, "in_domain or out_of_domain"),
-    metric=(pa.large_string(), False, "avg_at_k, maj_at_k, ece, brier"),
+    metric=(pa.large_string(), False, "avg_at_k, maj_at_k, ece_option, ece_vote, brier_option, brier_vote"),
     value=(pa.float64(), False, "estimate"),
     low=(pa.float64(), False, "lower end of the bootstrap interval"),
     high=(pa.float64(), False, "upper end of the bootstrap interval"),

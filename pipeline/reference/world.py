@@ -120,8 +120,8 @@ class Question:
 
     @property
     def response(self) -> str:
-        """Return the response in the only style that the model is taught."""
-        return f"{self.rationale} Answer: {'ABCD'[self.answer]}"
+        """Return the response in the only style that the model is taught: it states the option's text."""
+        return f"{self.rationale} Answer: {self.options[self.answer]}"
 
 
 class World:

@@ -1,0 +1,102 @@
+"""From a stage's outcome to what Dagster shows: counts, schema, a preview, a plot. The only maker of metadata."""
+
+import base64
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pyarrow.parquet as pq
+
+from pipeline.artifacts import ArtifactStore
+from pipeline.chain import Outcome
+from pipeline.plots import histogram
+from pipeline.schemas import ARTIFACTS
+
+_PREVIEW_ROWS = 5
+_PREVIEW_CHARS = 80
+
+
+def publish(store: ArtifactStore, name: str, outcome: Outcome) -> dg.MaterializeResult[Any]:
+    """Return the materialization of an artifact; its data version is the digest of its content."""
+    manifest = store.require(name)
+    table = next(iter(ARTIFACTS[name]))
+    metadata: dict[str, Any] = {
+        "cached": outcome.cached,
+        "dagster/row_count": manifest.rows[table],
+        "dagster/column_schema": _column_schema(store, name),
+        "path": dg.MetadataValue.path(str(store.path(name))),
+        "fingerprint": manifest.fingerprint[:16],
+        "preview": dg.MetadataValue.md(preview(store.scan(name).head(_PREVIEW_ROWS).collect())),
+    }
+    metadata |= {f"rows/{other}": rows for other, rows in manifest.rows.items() if other != table}
+    metadata |= {key: _note(value) for key, value in manifest.notes.items()}
+    if plot := _PLOTS.get(name):
+        metadata["plot"] = dg.MetadataValue.md(_image(plot(store)))
+    return dg.MaterializeResult(asset_key=name, metadata=metadata, data_version=dg.DataVersion(manifest.digest))
+
+
+def preview(rows: pl.DataFrame) -> str:
+    """Return a few rows as a Markdown table, long values cut; cell text is escaped, never markup."""
+    header = f"| {' | '.join(rows.columns)} |\n|{'---|' * len(rows.columns)}"
+    return "\n".join([header, *(f"| {' | '.join(map(_cell, row))} |" for row in rows.iter_rows())])
+
+
+def _cell(value: object) -> str:
+    text = str(value)
+    short = text if len(text) <= _PREVIEW_CHARS else f"{text[:_PREVIEW_CHARS]}…"
+    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("\n", " ")):
+        short = short.replace(character, escaped)
+    return short
+
+
+def _column_schema(store: ArtifactStore, name: str) -> dg.TableSchema:
+    fields = pq.read_schema(store.path(name))
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=field.name,
+                type=str(field.type),
+                description=(field.metadata or {}).get(b"note", b"").decode(),
+                constraints=dg.TableColumnConstraints(nullable=field.nullable),
+            )
+            for field in fields
+        ]
+    )
+
+
+def _note(value: Any) -> Any:
+    if isinstance(value, str):
+        return dg.MetadataValue.md(value)
+    return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value
+
+
+def _image(png: bytes) -> str:
+    return f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def _column_plot(name: str, table: str, column: str, label: str) -> Callable[[ArtifactStore], bytes]:
+    def draw(store: ArtifactStore) -> bytes:
+        return histogram(store.scan(name, table).select(column).collect()[column].drop_nulls(), name, label)
+
+    return draw
+
+
+def _file_plot(name: str, file: str) -> Callable[[ArtifactStore], bytes]:
+    return lambda store: (store.root / name / file).read_bytes()
+
+
+def _response_lengths(store: ArtifactStore) -> bytes:
+    lengths = store.scan("rollouts").select(pl.col("response_ids").list.len()).collect()["response_ids"]
+    return histogram(lengths, "rollouts", "response tokens")
+
+
+_PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
+    "rollouts": _response_lengths,
+    "pseudo_labels": _column_plot("pseudo_labels", "pseudo_labels", "vote_share", "vote share of the leading answer"),
+    "neuron_scores": _column_plot("neuron_scores", "neuron_sizes", "n_neurons", "neurons per rollout, |N|"),
+    "curated_subset": _column_plot("curated_subset", "curated_subset", "score", "selection score"),
+    "teacher_contexts": _column_plot("teacher_contexts", "teacher_contexts", "n_teacher_tokens", "teacher tokens"),
+    "distilled_adapter": _file_plot("distilled_adapter", "training_curve.png"),
+    "evaluation": _file_plot("evaluation", "reliability.png"),
+}

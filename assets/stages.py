@@ -1,0 +1,126 @@
+"""The asset graph: one thin asset per stage, in the order in which data flows."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+
+from assets.publish import publish
+from assets.resources import StoreResource
+from assets.run_config import read_section, run_config
+from pipeline import chain
+from pipeline.artifacts import ArtifactStore
+from pipeline.chain import INPUTS, Outcome
+from pipeline.config import PROJECT_ROOT, Config, DistilledAdapterConfig, ModelConfig, RawPoolConfig, Section
+
+_DESCRIPTIONS = {
+    "raw_pool": "Unlabelled questions, normalised to one record.",
+    "gold_labels": "Gold answers where the source has them; only evaluation reads them.",
+    "quarantine": "Refused rows with reasons.",
+    "rollouts": "Sampled responses to every question, with extracted answers.",
+    "pseudo_labels": "Majority votes over the rollouts.",
+    "neuron_scores": "MLP neurons that carry each rollout, with their contributions.",
+    "curated_subset": "Which questions become training questions, and why.",
+    "teacher_contexts": "Worked examples that the teacher sees before each training question.",
+    "distilled_adapter": "LoRA adapter from on-policy self-distillation.",
+    "evaluation": "Untouched against distilled on held-out questions.",
+}
+_PROCESS_POOL = "model"
+"""Stages that load the model run one at a time when the instance limits this pool, as a single GPU needs."""
+
+
+def build_assets(config: Config) -> list[dg.AssetsDefinition]:
+    """Return the assets, their launchpad defaults taken from ``config``."""
+    return [
+        _raw_pool(config.raw_pool),
+        _model_asset("rollouts", config.rollouts, chain.rollouts),
+        _table_asset("pseudo_labels", config.pseudo_labels, chain.pseudo_labels),
+        _model_asset("neuron_scores", config.neuron_scores, chain.neuron_scores),
+        _table_asset("curated_subset", config.curated_subset, chain.curated_subset),
+        _model_asset("teacher_contexts", config.teacher_contexts, chain.teacher_contexts),
+        _distilled_adapter(config.distilled_adapter),
+        _model_asset("evaluation", config.evaluation, chain.evaluation),
+    ]
+
+
+def _raw_pool(section: RawPoolConfig) -> dg.AssetsDefinition:
+    names = ("raw_pool", "gold_labels", "quarantine")
+    specs = [dg.AssetSpec(name, group_name="curation", description=_DESCRIPTIONS[name]) for name in names]
+
+    @dg.multi_asset(name="raw_pool", specs=specs)
+    def ingest(
+        context: dg.AssetExecutionContext,
+        config: run_config(section),
+        store: StoreResource,  # type: ignore[valid-type]
+    ) -> Iterator[Any]:
+        folder = store.open()
+        outcome = chain.raw_pool(folder, read_section(RawPoolConfig, config))
+        _log(context, outcome)
+        for name in names:
+            yield publish(folder, name, outcome)
+
+    return ingest
+
+
+def _table_asset(name: str, section: Section, stage: Callable[[ArtifactStore, Any], Outcome]) -> dg.AssetsDefinition:
+    @dg.asset(name=name, deps=INPUTS[name], group_name="curation", description=_DESCRIPTIONS[name])
+    def run(
+        context: dg.AssetExecutionContext,
+        config: run_config(section),
+        store: StoreResource,  # type: ignore[valid-type]
+    ) -> Any:
+        folder = store.open()
+        outcome = stage(folder, read_section(type(section), config))
+        _log(context, outcome)
+        return publish(folder, name, outcome)
+
+    return run
+
+
+def _model_asset(
+    name: str, section: Section, stage: Callable[[ArtifactStore, ModelConfig, Any], Outcome]
+) -> dg.AssetsDefinition:
+    group = "evaluation" if name == "evaluation" else "curation"
+
+    @dg.asset(name=name, deps=INPUTS[name], group_name=group, description=_DESCRIPTIONS[name], pool=_PROCESS_POOL)
+    def run(
+        context: dg.AssetExecutionContext,
+        config: run_config(section),  # type: ignore[valid-type]
+        store: StoreResource,
+        model: dg.ResourceParam[Any],
+    ) -> Any:
+        folder = store.open()
+        outcome = stage(folder, read_section(ModelConfig, model), read_section(type(section), config))
+        _log(context, outcome)
+        return publish(folder, name, outcome)
+
+    return run
+
+
+def _distilled_adapter(section: DistilledAdapterConfig) -> dg.AssetsDefinition:
+    name = "distilled_adapter"
+
+    @dg.asset(name=name, deps=INPUTS[name], group_name="training", description=_DESCRIPTIONS[name], pool=_PROCESS_POOL)
+    def run(
+        context: dg.AssetExecutionContext,
+        config: run_config(section),  # type: ignore[valid-type]
+        store: StoreResource,
+        model: dg.ResourceParam[Any],
+        pipes: dg.PipesSubprocessClient,
+    ) -> Any:
+        folder = store.open()
+        settings = read_section(DistilledAdapterConfig, config)
+        job = chain.distillation_job(folder, read_section(ModelConfig, model), settings)
+        if not isinstance(job, Outcome):
+            pipes.run(context=context, command=job, cwd=str(PROJECT_ROOT))
+            job = Outcome(folder.require(name), cached=False)
+        _log(context, job)
+        return publish(folder, name, job)
+
+    return run
+
+
+def _log(context: dg.AssetExecutionContext, outcome: Outcome) -> None:
+    manifest = outcome.manifest
+    verdict = "unchanged, nothing recomputed" if outcome.cached else "computed"
+    context.log.info(f"{manifest.name}: {verdict}; rows {manifest.rows}; fingerprint {manifest.fingerprint[:16]}")

@@ -1,0 +1,1 @@
+"""Measurements behind the figures that the documentation quotes; each prints JSON and stores it in ``results/``."""

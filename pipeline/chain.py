@@ -1,0 +1,301 @@
+"""The stages against a store of artifacts: what each depends on, and when its last result still stands.
+
+A stage's fingerprint is taken over its configuration, the content of its inputs, the model's weights and the code of
+its room. Where the store holds a finished artifact of that fingerprint, nothing is computed. ``run_chain`` is the
+whole method in plain calls; the Dagster assets call the same functions one by one.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from pipeline.artifacts import ArtifactStore, ArtifactWriter, Manifest, digest_file, digest_json
+from pipeline.config import (
+    PROJECT_ROOT,
+    Config,
+    CuratedSubsetConfig,
+    DistilledAdapterConfig,
+    EvaluationConfig,
+    ModelConfig,
+    NeuronScoresConfig,
+    PseudoLabelsConfig,
+    RawPoolConfig,
+    RolloutsConfig,
+    Section,
+    TeacherContextsConfig,
+    resolve_path,
+)
+from pipeline.errors import SourceError, TrainingError
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.jobs import DistillationJob, write_job
+from pipeline.models import load_model, load_tokenizer, model_fingerprint
+from pipeline.neurons.score import score_rollouts
+from pipeline.pool.ingest import Ingestion, check_counts
+from pipeline.rollouts.sampler import sample_rollouts
+from pipeline.rollouts.vote import vote
+from pipeline.selection.rule import Signals
+from pipeline.selection.subset import select_subset
+from pipeline.teacher.context import assemble_contexts
+from pipeline.teacher.questions import Questions
+
+INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "raw_pool": (),
+    "rollouts": ("raw_pool",),
+    "pseudo_labels": ("rollouts",),
+    "neuron_scores": ("rollouts",),
+    "curated_subset": ("raw_pool", "pseudo_labels", "neuron_scores"),
+    "teacher_contexts": ("raw_pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset"),
+    "distilled_adapter": ("teacher_contexts",),
+    "evaluation": ("raw_pool", "gold_labels", "rollouts", "pseudo_labels", "distilled_adapter"),
+}
+"""Artifacts that each stage reads; stages in the order in which they run."""
+
+_ROOMS: Final = {
+    "raw_pool": "pool",
+    "rollouts": "rollouts",
+    "pseudo_labels": "rollouts",
+    "neuron_scores": "neurons",
+    "curated_subset": "selection",
+    "teacher_contexts": "teacher",
+    "distilled_adapter": "../training",
+    "evaluation": "evaluation",
+}
+_LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage left in the store."""
+
+    manifest: Manifest
+    """Of the stage's artifact."""
+    cached: bool
+    """Whether an earlier result still stood and nothing was computed."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage about to run: where, with what configuration, on which model."""
+
+    name: str
+    """Stage, asset and artifact."""
+    store: ArtifactStore
+    """Where inputs are read and the result goes."""
+    section: Section
+    """The stage's configuration."""
+    model: ModelConfig | None = None
+    """The language model, for stages that depend on it."""
+    files: tuple[Path, ...] = ()
+    """Files outside the store that the stage reads."""
+
+    def provenance(self) -> dict[str, object]:
+        """Return everything that determines the result."""
+        return {
+            "config": self.section.model_dump(mode="json"),
+            "inputs": {name: self.store.require(name).digest for name in INPUTS[self.name]},
+            "files": {path.name: _digest_source(path) for path in self.files},
+            "model": model_fingerprint(self.model) if self.model else None,
+            "code": _code_digest(_ROOMS[self.name]),
+            "libraries": {name: version(name) for name in _LIBRARIES},
+        }
+
+    def run(self, compute: Callable[[ArtifactWriter], None]) -> Outcome:
+        """Return the standing result, or compute and store a new one."""
+        provenance = self.provenance()
+        fingerprint = digest_json(provenance)
+        if standing := self.store.current(self.name, fingerprint):
+            return Outcome(standing, cached=True)
+        with self.store.write(self.name, fingerprint, provenance) as writer:
+            compute(writer)
+        return Outcome(self.store.require(self.name), cached=False)
+
+
+def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
+    """Read the source into the artifacts ``raw_pool``, ``gold_labels`` and ``quarantine``.
+
+    Raises SourceError when too many rows are refused; the quarantine is stored even then.
+    """
+    stage = Stage("raw_pool", store, section, files=(resolve_path(section.path),))
+    companions = ("gold_labels", "quarantine")
+    provenance = stage.provenance()
+    fingerprint = digest_json(provenance)
+    standing = [store.current(name, fingerprint) for name in ("raw_pool", *companions)]
+    if standing[0] and all(standing):
+        return Outcome(standing[0], cached=True)
+    ingestion = Ingestion(section)
+    with store.write("quarantine", fingerprint, provenance) as quarantine:
+        with (
+            store.write("raw_pool", fingerprint, provenance) as pool,
+            store.write("gold_labels", fingerprint, provenance) as gold,
+        ):
+            for batch in ingestion:
+                pool.append("raw_pool", batch.raw_pool)
+                gold.append("gold_labels", batch.gold_labels)
+                quarantine.append("quarantine", batch.quarantine)
+            refusal = _refusal(ingestion, section)
+            pool.discarded = gold.discarded = refusal is not None
+            counts = ingestion.counts
+            pool.notes = {"read": counts.read, "kept": counts.kept, "quarantined": dict(counts.quarantined)}
+    if refusal:
+        raise refusal
+    return Outcome(store.require("raw_pool"), cached=False)
+
+
+def rollouts(store: ArtifactStore, model: ModelConfig, section: RolloutsConfig) -> Outcome:
+    """Sample responses to every pool question."""
+
+    def compute(writer: ArtifactWriter) -> None:
+        for rows in sample_rollouts(store.read("raw_pool"), load_model(model), section):
+            writer.append("rollouts", rows)
+
+    return Stage("rollouts", store, section, model).run(compute)
+
+
+def pseudo_labels(store: ArtifactStore, section: PseudoLabelsConfig) -> Outcome:
+    """Vote over the rollouts of every question."""
+
+    def compute(writer: ArtifactWriter) -> None:
+        columns = ["id", "sample", "answer", "answer_index", "logprobs"]
+        writer.append("pseudo_labels", vote(store.scan("rollouts").select(columns).collect(), section))
+
+    return Stage("pseudo_labels", store, section).run(compute)
+
+
+def neuron_scores(store: ArtifactStore, model: ModelConfig, section: NeuronScoresConfig) -> Outcome:
+    """Score the neurons behind every rollout."""
+
+    def compute(writer: ArtifactWriter) -> None:
+        for scores, sizes in score_rollouts(store.read("rollouts"), load_model(model), section):
+            writer.append("neuron_scores", scores)
+            writer.append("neuron_sizes", sizes)
+
+    return Stage("neuron_scores", store, section, model).run(compute)
+
+
+def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcome:
+    """Choose the training questions."""
+
+    def compute(writer: ArtifactWriter) -> None:
+        signals = Signals(
+            pool=store.read("raw_pool"),
+            pseudo_labels=store.read("pseudo_labels"),
+            neuron_sizes=store.read("neuron_scores", "neuron_sizes"),
+            neuron_scores=store.scan("neuron_scores"),
+            seed=section.seed,
+        )
+        writer.append("curated_subset", select_subset(signals, section))
+
+    return Stage("curated_subset", store, section).run(compute)
+
+
+def stored_questions(store: ArtifactStore) -> Questions:
+    """Return the pool with its votes, rollouts and neurons."""
+    return Questions(
+        pool=store.read("raw_pool"),
+        pseudo_labels=store.read("pseudo_labels"),
+        rollouts=store.scan("rollouts"),
+        neuron_scores=store.scan("neuron_scores"),
+    )
+
+
+def teacher_contexts(store: ArtifactStore, model: ModelConfig, section: TeacherContextsConfig) -> Outcome:
+    """Assemble the teacher's context of every selected question."""
+
+    def compute(writer: ArtifactWriter) -> None:
+        pool = stored_questions(store)
+        selected = store.read("curated_subset").filter(pl.col("selected"))["id"]
+        contexts = assemble_contexts(pool.only(selected), pool, load_tokenizer(model), section)
+        writer.append("teacher_contexts", contexts)
+
+    return Stage("teacher_contexts", store, section, model).run(compute)
+
+
+def distillation_job(store: ArtifactStore, model: ModelConfig, section: DistilledAdapterConfig) -> Outcome | list[str]:
+    """Return the standing adapter, or the command of the training process that makes it."""
+    stage = Stage("distilled_adapter", store, section, model)
+    provenance = stage.provenance()
+    fingerprint = digest_json(provenance)
+    if standing := store.current("distilled_adapter", fingerprint):
+        return Outcome(standing, cached=True)
+    work_dir = store.root / ".distilled_adapter.work"
+    job = DistillationJob(
+        contexts_path=store.path("teacher_contexts"),
+        store_root=store.root,
+        fingerprint=fingerprint,
+        provenance=provenance,
+        model=model,
+        settings=section,
+        curated_subset=CuratedSubsetConfig(**store.require("curated_subset").provenance["config"]),
+        teacher_contexts=TeacherContextsConfig(**store.require("teacher_contexts").provenance["config"]),
+        work_dir=work_dir,
+    )
+    write_job(job, work_dir / "job.json")
+    return [sys.executable, "-m", "training.distill", "--job", str(work_dir / "job.json")]
+
+
+def distilled_adapter(store: ArtifactStore, model: ModelConfig, section: DistilledAdapterConfig) -> Outcome:
+    """Run the training process, unless its adapter stands; raises TrainingError when it fails."""
+    job = distillation_job(store, model, section)
+    if isinstance(job, Outcome):
+        return job
+    code = subprocess.run(job, check=False, cwd=PROJECT_ROOT, env=os.environ).returncode  # noqa: S603  our own command
+    if code:
+        raise TrainingError(f"the training process ended with code {code}: its last lines above say why")
+    return Outcome(store.require("distilled_adapter"), cached=False)
+
+
+def evaluation(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig) -> Outcome:
+    """Compare the untouched with the distilled model on held-out questions."""
+    paths = [section.in_domain_path, *([section.out_of_domain_path] if section.out_of_domain_path else [])]
+    stage = Stage("evaluation", store, section, model, files=tuple(resolve_path(path) for path in paths))
+    return stage.run(lambda writer: evaluate(store, model, section, writer))
+
+
+def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") -> dict[str, Outcome]:
+    """Run the stages in order up to ``last`` and return the outcome of each."""
+    model = config.model
+    steps: dict[str, Callable[[], Outcome]] = {
+        "raw_pool": lambda: raw_pool(store, config.raw_pool),
+        "rollouts": lambda: rollouts(store, model, config.rollouts),
+        "pseudo_labels": lambda: pseudo_labels(store, config.pseudo_labels),
+        "neuron_scores": lambda: neuron_scores(store, model, config.neuron_scores),
+        "curated_subset": lambda: curated_subset(store, config.curated_subset),
+        "teacher_contexts": lambda: teacher_contexts(store, model, config.teacher_contexts),
+        "distilled_adapter": lambda: distilled_adapter(store, model, config.distilled_adapter),
+        "evaluation": lambda: evaluation(store, model, config.evaluation),
+    }
+    outcomes = {}
+    for name, step in steps.items():
+        outcomes[name] = step()
+        if name == last:
+            break
+    return outcomes
+
+
+def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> SourceError | None:
+    try:
+        check_counts(ingestion.counts, section)
+    except SourceError as error:
+        return error
+    return None
+
+
+def _digest_source(path: Path) -> str:
+    # A missing file is reported by the reader, which knows the configuration key.
+    return digest_file(path) if path.is_file() else "missing"
+
+
+@cache
+def _code_digest(room: str) -> str:
+    package = PROJECT_ROOT / "pipeline"
+    shared = [package / f"{name}.py" for name in ("models", "prompts", "schemas", "seeding")]
+    files = [*(package / room).glob("*.py"), *shared]
+    return digest_json({path.name: digest_file(path) for path in files})

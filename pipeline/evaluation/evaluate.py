@@ -1,0 +1,84 @@
+"""Stage ``evaluation``: sample both models on the held-out questions, grade, and write tables and report.
+
+Questions are read in the pool's layout and sampled as the rollouts were, both taken from the manifests of those
+artifacts, so that a setting stands in one place.
+"""
+
+import polars as pl
+
+from pipeline.artifacts import ArtifactStore, ArtifactWriter
+from pipeline.config import EvaluationConfig, ModelConfig, RawPoolConfig, RolloutsConfig
+from pipeline.errors import SourceError
+from pipeline.evaluation.grade import grade
+from pipeline.evaluation.metrics import DISTILLED, IN_DOMAIN, OUT_OF_DOMAIN, UNTOUCHED, summarise
+from pipeline.evaluation.report import reliability_diagram, render_table, write_report
+from pipeline.models import load_model
+from pipeline.pool.ingest import Ingestion, check_counts
+from pipeline.rollouts.sampler import sample_rollouts
+
+
+def evaluate(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig, writer: ArtifactWriter) -> None:
+    """Write the tables ``predictions`` and ``metrics``, ``report.md`` and ``reliability.png``.
+
+    Raises SourceError when a test cannot be read or shares a question with the pool.
+    """
+    sampling = RolloutsConfig(**store.require("rollouts").provenance["config"])
+    sampling = sampling.model_copy(update={"n_samples": section.n_samples, "seed": section.seed})
+    tests = read_tests(store, section)
+    graded = []
+    for name, adapter in ((UNTOUCHED, None), (DISTILLED, store.root / "distilled_adapter")):
+        language_model = load_model(model, adapter)
+        for split, (questions, gold) in tests.items():
+            rollouts = pl.concat(sample_rollouts(questions, language_model, sampling))
+            graded.append(grade(rollouts, gold, name, split))
+            writer.append("predictions", graded[-1])
+    predictions = pl.concat(graded)
+    metrics = summarise(predictions, section)
+    writer.append("metrics", metrics)
+    provenance = {
+        "model": model.path,
+        "pool questions": store.require("raw_pool").rows["raw_pool"],
+        "training questions": store.require("teacher_contexts").rows["teacher_contexts"],
+        "pseudo-labels that agree with gold": _pseudo_label_accuracy(store),
+        "evaluation": section.model_dump(mode="json"),
+        "command": "make run",
+    }
+    (writer.folder / "report.md").write_text(write_report(metrics, predictions, provenance), encoding="utf-8")
+    (writer.folder / "reliability.png").write_bytes(reliability_diagram(predictions))
+    writer.notes = {"table": render_table(metrics)}
+
+
+def read_tests(store: ArtifactStore, section: EvaluationConfig) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
+    """Return questions (RAW_POOL) and gold answers (GOLD_LABELS) per split; raises SourceError on a leak."""
+    layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
+    pool_ids = store.scan("raw_pool").select("id").collect()["id"].implode()
+    tests = {}
+    for split, path in ((IN_DOMAIN, section.in_domain_path), (OUT_OF_DOMAIN, section.out_of_domain_path)):
+        if path is None:
+            continue
+        questions, gold = read_questions(layout.model_copy(update={"path": path, "limit": section.limit}))
+        leaked = questions.filter(pl.col("id").is_in(pool_ids))
+        if len(leaked):
+            raise SourceError(
+                f"{path}: {len(leaked)} test questions stand in the pool too, the first at {leaked['source'][0]}: "
+                "remove them from the pool or from the test"
+            )
+        tests[split] = (questions, gold)
+    return tests
+
+
+def read_questions(layout: RawPoolConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the questions and gold answers of a file; raises SourceError when too many rows are refused."""
+    ingestion = Ingestion(layout)
+    batches = list(ingestion)
+    check_counts(ingestion.counts, layout)
+    return pl.concat([b.raw_pool for b in batches]), pl.concat([b.gold_labels for b in batches])
+
+
+def _pseudo_label_accuracy(store: ArtifactStore) -> str:
+    labels = store.read("pseudo_labels").filter(pl.col("state") == "majority")
+    judged = labels.join(store.read("gold_labels"), on="id")
+    if judged.is_empty():
+        return "no gold in the pool"
+    right = judged.select(pl.col("pseudo_index").eq_missing(pl.col("gold_index")).mean()).item()
+    return f"{right:.1%} of {len(judged)}"

@@ -1,0 +1,73 @@
+"""Grading of rollouts against gold labels: the one place where answers meet gold."""
+
+import logging
+import re
+import unicodedata
+from fractions import Fraction
+
+import polars as pl
+
+from pipeline.artifacts import conform
+from pipeline.errors import CurationError
+from pipeline.schemas import PREDICTIONS
+
+_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?(?<=\d)(e[+-]?\d{1,3})?", re.ASCII)
+_MAX_NUMBER_CHARS = 100  # keeps exact arithmetic cheap on runaway digit strings
+_logger = logging.getLogger(__name__)
+
+
+def grade(rollouts: pl.DataFrame, gold: pl.DataFrame, model: str, split: str) -> pl.DataFrame:
+    """Mark each rollout as right or wrong.
+
+    A choice question (its gold label has an index) is right when the stated option is the gold option, an open one
+    when ``normalise_answer`` makes answer and gold equal. Abstentions are wrong. Rollouts of questions without a gold
+    label are left out, and their questions counted in a log warning.
+
+    Args:
+        rollouts: rows of schema ROLLOUTS.
+        gold: rows of schema GOLD_LABELS, one per question.
+        model: name of the model that sampled the rollouts.
+        split: name of the test.
+
+    Returns:
+        Rows of schema PREDICTIONS, in the order of ``rollouts``.
+
+    Raises:
+        CurationError: no question has a gold label, or one has two.
+    """
+    where = f"{model} on {split}"
+    if gold["id"].is_duplicated().any():
+        twice = gold.filter(pl.col("id").is_duplicated())["id"][0]
+        raise CurationError(f"{where}: question '{twice}' has several gold labels: keep one row per id")
+    graded = rollouts.join(gold, on="id", how="inner", maintain_order="left")
+    n_questions, n_graded = rollouts["id"].n_unique(), graded["id"].n_unique()
+    if not n_graded:
+        raise CurationError(
+            f"{where}: none of the {n_questions} questions has a gold label: "
+            "set raw_pool.answer_column to the column of the test's answers"
+        )
+    if n_graded < n_questions:
+        _logger.warning("%s: %d of %d questions have no gold label", where, n_questions - n_graded, n_questions)
+    same_option = pl.col("answer_index") == pl.col("gold_index")
+    same_text = normalised("answer") == normalised("gold_answer")
+    right = pl.when(pl.col("gold_index").is_not_null()).then(same_option).otherwise(same_text).fill_null(False)
+    marked = graded.with_columns(model=pl.lit(model), split=pl.lit(split), correct=right).select(PREDICTIONS.names)
+    return pl.DataFrame(conform(marked, PREDICTIONS, where))
+
+
+def normalised(column: str) -> pl.Expr:
+    """Return the expression of ``normalise_answer`` over a text column; nulls stay null."""
+    return pl.col(column).map_elements(normalise_answer, return_dtype=pl.String)
+
+
+def normalise_answer(text: str) -> str:
+    """Return the form in which two open answers are compared.
+
+    Case, outer and repeated white space and trailing periods do not count; plain decimal numbers, thousands
+    separators and exponents allowed, become their exact value.
+    """
+    plain = " ".join(unicodedata.normalize("NFC", text).casefold().split()).rstrip(". ")
+    number = plain.replace("\u2212", "-")  # typographic minus
+    if len(number) <= _MAX_NUMBER_CHARS and _NUMBER.fullmatch(number):
+        return str(Fraction(number.replace(",", "")))
+    return plain

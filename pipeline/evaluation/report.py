@@ -1,0 +1,176 @@
+"""What evaluation tells people: the table of figures, the reliability diagram and the written report."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.errors import CurationError
+from pipeline.evaluation.calibration import N_BINS, bin_index, expected_calibration_error
+from pipeline.evaluation.confidence import option_confidence, vote_confidence
+from pipeline.evaluation.metrics import DIFFERENCE, DISTILLED, IN_DOMAIN, METRIC_NAMES, OUT_OF_DOMAIN, UNTOUCHED
+from pipeline.plots import figure_png
+
+_LABELS = {
+    "avg_at_k": "accuracy (Avg@{k}), %",
+    "maj_at_k": "majority accuracy (Maj@{k}), %",
+    "ece_option": "ECE, option token",
+    "ece_vote": "ECE, vote share",
+    "brier_option": "Brier, option token",
+    "brier_vote": "Brier, vote share",
+}
+_SPLITS = {IN_DOMAIN: "In-domain", OUT_OF_DOMAIN: "Out-of-domain"}
+_MISSING = "-"
+_STYLES = {UNTOUCHED: ("#0072B2", "o"), DISTILLED: ("#D55E00", "s")}
+_METHOD = f"""\
+Each figure is followed by its percentile bootstrap interval in brackets: questions are resampled with all their
+samples, so that samples of one question do not count as independent. The difference is distilled minus untouched on
+the same resampled questions; it is the figure to judge a change by, since both models answered the same questions.
+
+- Avg@k: mean over questions of the share of right samples. Maj@k: whether the leading answer of k samples is right; a
+  tie counts as the share of the tied answers that are right. Samples without an answer are wrong.
+- ECE: expected calibration error, {N_BINS} equal-width bins, the last one closed. Brier: mean squared difference of
+  confidence and outcome. *Option token*: per sample, the probability of the letter it states; samples that state none
+  are left out. *Vote share*: per question, the share of the k samples that give the leading answer."""
+_CAVEATS = """\
+- The intervals cover the choice of questions and the sampling of answers, not the randomness of training: another
+  training seed gives another distilled model.
+- ECE is positive even for a perfectly calibrated model and grows as questions become fewer; resamples repeat
+  questions, which shifts its interval upwards. Compare it between models on the same questions only.
+- No correction is made for looking at several figures."""
+
+
+def render_table(metrics: pl.DataFrame) -> str:
+    """Return the METRICS rows as an aligned Markdown table: a row per test and metric, a column per model.
+
+    Accuracies are in percent with one decimal, ECE and Brier with three. Figures that were not computed show "-".
+    """
+    models = metrics["model"].unique(maintain_order=True).to_list()
+    models.sort(key=lambda model: model == DIFFERENCE)  # stable: differences last
+    rows = [["", *models, "n"]]
+    for split in metrics["split"].unique(maintain_order=True):
+        for name in METRIC_NAMES:
+            found = metrics.filter((pl.col("split") == split) & (pl.col("metric") == name))
+            if len(found):
+                cells = {row["model"]: _cell(row) for row in found.to_dicts()}
+                label = f"{_SPLITS.get(split, split)} {_LABELS[name].format(k=found['k'][0])}"
+                rows.append([label, *(cells.get(model, _MISSING) for model in models), str(found["n"].max())])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    )
+
+
+def reliability_diagram(predictions: pl.DataFrame) -> bytes:
+    """Return, as PNG, accuracy against confidence on the in-domain test, one line per model.
+
+    Points are the bins of the calibration error, their area the share of answers. The confidence is the option-token
+    probability if all models have it, else the vote share. Raises CurationError without in-domain predictions.
+    """
+    test = predictions.filter(pl.col("split") == IN_DOMAIN)
+    models = [model for model in _STYLES if model in set(test["model"])]
+    if not models:
+        raise CurationError(f"reliability diagram: no '{IN_DOMAIN}' predictions of {' or '.join(_STYLES)}: grade one")
+    table, confidence = option_confidence(test), "option-token probability"
+    if not set(models) <= set(table["model"]):
+        table, confidence = vote_confidence(test), "vote share"
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="perfect calibration")
+    for model in models:
+        _draw_bins(axes, table.filter(pl.col("model") == model), model)
+    axes.set(
+        xlabel=f"confidence: {confidence}",
+        ylabel="share right",
+        title=f"In-domain reliability, {test['id'].n_unique()} questions",
+        xlim=(-0.03, 1.03),
+        ylim=(-0.03, 1.03),
+    )
+    axes.legend(loc="upper left")
+    return figure_png(figure)
+
+
+def write_report(metrics: pl.DataFrame, predictions: pl.DataFrame, provenance: Mapping[str, Any]) -> str:
+    """Return the report as Markdown that stands on its own.
+
+    Args:
+        metrics: rows of schema METRICS.
+        predictions: the rows of schema PREDICTIONS that they summarise.
+        provenance: what determined the figures, printed as it is (config section, model and data digests);
+            ``command`` is the command that makes them again.
+    """
+    command = provenance.get("command")
+    facts = [f"- {key}: {_plain(value)}" for key, value in provenance.items() if key != "command"]
+    sizes = [
+        f"- {_SPLITS.get(split, split)}: n = {n} questions, k = {k} samples each, seed {seed}"
+        for split, n, k, seed in metrics.group_by("split", maintain_order=True)
+        .agg(pl.col("n").max(), pl.col("k").first(), pl.col("seed").first())
+        .iter_rows()
+    ]
+    sections = {
+        "Result": "\n".join(_verdicts(metrics)),
+        "Figures": render_table(metrics),
+        "How to read them": _METHOD,
+        "Answers found": _answers_table(predictions),
+        "Caveats": _CAVEATS,
+        "How to reproduce": "\n".join([*sizes, *facts]) + (f"\n\n```\n{command}\n```" if command else ""),
+    }
+    return "# Evaluation report\n\n" + "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items()) + "\n"
+
+
+def _draw_bins(axes: Axes, table: pl.DataFrame, model: str) -> None:
+    confidence, correct = table["confidence"].to_numpy(), table["correct"].to_numpy()
+    bins = bin_index(confidence)
+    counts = np.bincount(bins, minlength=N_BINS)
+    filled = counts > 0
+    x, y = (np.bincount(bins, weights=of, minlength=N_BINS)[filled] / counts[filled] for of in (confidence, correct))
+    color, marker = _STYLES[model]
+    label = f"{model}, ECE {expected_calibration_error(confidence, correct):.3f}"
+    axes.plot(x, y, color=color, linewidth=1)
+    axes.scatter(x, y, s=10 + 300 * counts[filled] / counts.sum(), color=color, marker=marker, alpha=0.7, label=label)
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    scale, decimals = (100, 1) if row["metric"].endswith("_at_k") else (1, 3)
+    sign = "+" if row["model"] == DIFFERENCE else ""
+    value, low, high = (f"{scale * row[key]:{sign}z.{decimals}f}" for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _verdicts(metrics: pl.DataFrame) -> list[str]:
+    """Return one sentence per test for accuracy and for calibration (option token if there is one, else votes)."""
+    differences = metrics.filter(pl.col("model") == DIFFERENCE)
+    if differences.is_empty():
+        return ["No comparison: the table does not hold both models on the same questions."]
+    lines = []
+    for split in differences["split"].unique(maintain_order=True):
+        rows = {row["metric"]: row for row in differences.filter(pl.col("split") == split).to_dicts()}
+        for name in ("avg_at_k", "ece_option" if "ece_option" in rows else "ece_vote"):
+            row = rows[name]
+            sure = "excludes" if row["low"] > 0 or row["high"] < 0 else "includes"
+            claim = "rises" if row["value"] > 0 else "falls"
+            outcome = claim if sure == "excludes" else "shows no change that these questions could tell from chance"
+            label = _LABELS[name].format(k=row["k"])
+            lines.append(
+                f"- {_SPLITS.get(split, split)} {label}: {outcome}; difference {_cell(row)}, which {sure} zero."
+            )
+    return lines
+
+
+def _answers_table(predictions: pl.DataFrame) -> str:
+    shares = predictions.group_by("split", "model", maintain_order=True).agg(
+        pl.col("answer").is_not_null().mean(), pl.col("option_probs").is_not_null().mean().alias("letter")
+    )
+    lines = ["| test | model | samples with an answer, % | samples with a stated letter, % |", "|---|---|---|---|"]
+    for split, model, answered, letter in shares.iter_rows():
+        lines.append(f"| {_SPLITS.get(split, split)} | {model} | {100 * answered:.1f} | {100 * letter:.1f} |")
+    return "\n".join(lines)
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,31 @@
+"""JSON Lines: one object a line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import RawPoolConfig
+from pipeline.pool.lines import Line, explain, read_lines
+from pipeline.pool.source import Problem, Reason, SourceRow, place
+
+
+def read_jsonl(path: Path, _config: RawPoolConfig) -> Iterator[SourceRow]:
+    """Yield the objects of a JSON Lines file; blank lines are passed over."""
+    for line in read_lines(path):
+        if line.overlong or line.data.strip():
+            yield SourceRow.of(place(path, line.number), line.shown, explain(_parse(line), [line]))
+
+
+def _parse(line: Line) -> dict[str, Any] | Problem:
+    try:
+        value = json.loads(line.text)
+    except json.JSONDecodeError as error:
+        return Problem(Reason.MALFORMED_JSON, f"{error.msg} at column {error.colno}")
+    except RecursionError:
+        return Problem(Reason.MALFORMED_JSON, "nested too deeply")
+    except ValueError as error:  # an integer of more digits than Python converts
+        return Problem(Reason.MALFORMED_JSON, str(error))
+    if not isinstance(value, dict):
+        return Problem(Reason.NOT_AN_OBJECT, f"the line holds a JSON {type(value).__name__}, not an object")
+    return value

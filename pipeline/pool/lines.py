@@ -1,0 +1,71 @@
+"""Lines of a file as bytes, with a bound on their length."""
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.pool.source import Problem, Reason
+
+MAX_LINE_BYTES = 16 * 2**20
+"""Longest line that is read; far above any question, far below memory."""
+PREFIX_BYTES = 1_000
+"""What is kept of a longer line, for people to recognise it by."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One physical line."""
+
+    number: int
+    """From 1."""
+    data: bytes
+    """Content with its line end, or the first bytes of an overlong line."""
+    overlong: bool = False
+    """Whether the line exceeds ``MAX_LINE_BYTES``."""
+
+    @property
+    def text(self) -> str:
+        """The line, undecodable bytes as lone surrogates: they spoil the value that they stand in, not the line."""
+        return self.data.decode("utf-8", "surrogateescape")
+
+    @property
+    def shown(self) -> str:
+        """The line without its end, undecodable bytes as backslash escapes."""
+        return self.data.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
+
+    @property
+    def problem(self) -> Problem | None:
+        """What is wrong with the line as text, if anything."""
+        if self.overlong:
+            return Problem(Reason.LINE_TOO_LONG, f"the line is longer than {MAX_LINE_BYTES:,} bytes")
+        try:
+            self.data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return Problem(Reason.INVALID_UTF8, f"byte {error.start + 1} of line {self.number} is not UTF-8")
+        return None
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Yield the lines of ``path`` without a leading byte order mark, never holding more than one line's limit."""
+    with path.open("rb") as file:
+        number = 0
+        while data := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            overlong = len(data) > MAX_LINE_BYTES and not data.endswith(b"\n")
+            if overlong:
+                data, rest = data[:PREFIX_BYTES], data
+                while rest and not rest.endswith(b"\n"):
+                    rest = file.readline(MAX_LINE_BYTES)
+            yield Line(number, data.removeprefix(codecs.BOM_UTF8) if number == 1 else data, overlong)
+
+
+def explain(parsed: dict[str, Any] | Problem, lines: Sequence[Line]) -> dict[str, Any] | Problem:
+    """Return the outcome of parsing ``lines``, or what is wrong with them as text if that explains a failure.
+
+    An overlong line is always refused, even if its beginning makes sense.
+    """
+    if isinstance(parsed, Problem) or any(line.overlong for line in lines):
+        return next(filter(None, (line.problem for line in lines)), parsed)
+    return parsed

@@ -1,0 +1,37 @@
+"""The interface of selection rules and what they may look at."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import polars as pl
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What is known of the pool without any answer key. Every table but the pool may lack questions."""
+
+    pool: pl.DataFrame
+    """Questions, of schema RAW_POOL."""
+    pseudo_labels: pl.DataFrame
+    """Votes per question, of schema PSEUDO_LABELS."""
+    neuron_sizes: pl.DataFrame
+    """Sizes of the neuron set per rollout, of schema NEURON_SIZES."""
+    neuron_scores: pl.LazyFrame
+    """Neuron sets per rollout, of schema NEURON_SCORES; lazy, as it is the largest table."""
+    seed: int = 0
+    """Seed of rules that draw; ``select_subset`` sets it from the configuration."""
+
+
+class SelectionRule(Protocol):
+    """Scores questions like a cost: the **lowest** score is kept first.
+
+    The paper keeps the smallest neuron support, so its score stands as it is; a rule that prefers large values returns
+    what is missing to the best one (``vote_share`` returns 1 - vote share), never a negated figure.
+    """
+
+    def __call__(self, signals: Signals, /) -> pl.DataFrame:
+        """Return columns ``id`` and ``score``, one row per question at most, in any order.
+
+        A question without a row, or whose score is null or NaN, cannot be scored and is not kept. A score must depend
+        on the question's id, its rows and ``signals.seed``, never on the order of rows.
+        """

@@ -1,0 +1,23 @@
+"""Stage 6, ``teacher_contexts``: the worked examples that the teacher sees before each training question.
+
+``questions`` is what is known of questions, as targets or as source of examples; ``wording`` tells near-duplicates;
+``builder`` is the interface of context builders, one file per builder; ``context`` renders what they choose within
+the token budget. A new builder is one file and one line in ``BUILDERS``.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from pipeline.teacher.builder import ContextBuilder
+from pipeline.teacher.neuron_overlap import neuron_overlap
+from pipeline.teacher.none import none
+from pipeline.teacher.pseudo_solution import pseudo_solution
+from pipeline.teacher.uniform import uniform
+
+BUILDERS: Final[Mapping[str, ContextBuilder]] = {
+    "neuron_overlap": neuron_overlap,
+    "pseudo_solution": pseudo_solution,
+    "random": uniform,
+    "none": none,
+}
+"""Builders by the name that ``teacher_contexts.builder`` gives."""

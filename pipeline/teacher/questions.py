@@ -1,0 +1,66 @@
+"""What is known of a set of questions: the same tables describe the pool and held-out questions."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import polars as pl
+
+from pipeline.teacher.wording import Wording
+
+QuestionSet = Literal["representative", "union"]
+"""Which neurons stand for a question: those of its representative rollout, or of all its rollouts together."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A question with the rollout that stands for its pseudo-answer, reasoning included."""
+
+    id: str
+    prompt: str
+    response: str
+    wording: Wording
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions, their votes, rollouts and neurons. Every table but the pool may lack questions or hold others."""
+
+    pool: pl.DataFrame
+    """Questions, of schema RAW_POOL."""
+    pseudo_labels: pl.DataFrame
+    """Votes per question, of schema PSEUDO_LABELS."""
+    rollouts: pl.LazyFrame
+    """Responses, of schema ROLLOUTS."""
+    neuron_scores: pl.LazyFrame
+    """Neuron sets per rollout, of schema NEURON_SCORES."""
+
+    def only(self, ids: Iterable[str]) -> Self:
+        """Return the questions of ``ids``."""
+        return replace(self, pool=self.pool.filter(pl.col("id").is_in(list(ids))))
+
+    def wordings(self) -> list[Wording]:
+        """Return the wording of each question, in the order of the pool."""
+        return [Wording.of(*row) for row in self.pool.select("question", "options").iter_rows()]
+
+    def demonstrations(self) -> list[Demonstration]:
+        """Return every question that has a majority with its representative rollout, sorted by id."""
+        majority = self.pseudo_labels.lazy().select("id", sample="representative").drop_nulls()
+        responses = self.rollouts.join(majority, on=["id", "sample"]).select("id", "response").collect()
+        shown = self.pool.join(responses, on="id").sort("id")
+        rows = shown.select("id", "prompt", "response", "question", "options").iter_rows()
+        return [Demonstration(i, prompt, response, Wording.of(*wording)) for i, prompt, response, *wording in rows]
+
+    def question_neurons(self, question_set: QuestionSet) -> pl.DataFrame:
+        """Return ``id`` and ``neurons`` of the rollouts that stand for the questions.
+
+        **Choice**, as the paper leaves it open: ``representative`` takes the rollout that is shown as demonstration,
+        so that questions are compared by what was behind the shown response; a question without majority has no such
+        rollout and takes all. ``union`` takes all rollouts of every question.
+        """
+        scores = self.neuron_scores.join(self.pool.lazy().select("id"), on="id", how="semi")
+        if question_set == "representative":
+            shown = self.pseudo_labels.lazy().select("id", "representative")
+            stands = pl.col("representative").is_null() | (pl.col("sample") == pl.col("representative"))
+            scores = scores.join(shown, on="id", how="left").filter(stands)
+        return scores.select("id", "neurons").collect()

@@ -1,0 +1,109 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline.config import EvaluationConfig
+from pipeline.errors import CurationError
+from pipeline.evaluation.metrics import summarise
+from pipeline.evaluation.report import reliability_diagram, render_table, write_report
+from pipeline.plots import histogram
+from pipeline.schemas import PREDICTIONS
+
+CONFIG = EvaluationConfig(n_resamples=200, seed=7)
+PNG = b"\x89PNG\r\n"
+
+
+def row(model, split, question, sample, right, letters=True):
+    return {
+        "model": model,
+        "split": split,
+        "id": f"q{question}",
+        "sample": sample,
+        "answer": "yes" if right else "no",
+        "answer_index": int(not right),
+        "correct": right,
+        "option_probs": [0.75, 0.25] if letters else None,
+    }
+
+
+def both_models(splits=("in_domain", "out_of_domain"), letters=True):
+    """Untouched is right on 10 of 20 questions, distilled on 15, two samples each."""
+    rows = [
+        row(model, split, q, s, q < right, letters)
+        for model, right in (("untouched", 10), ("distilled", 15))
+        for split in splits
+        for q in range(20)
+        for s in range(2)
+    ]
+    return pl.DataFrame(rows, schema=pl.DataFrame(PREDICTIONS.empty_table()).schema)
+
+
+def test_table_has_a_row_per_figure_and_a_column_per_model():
+    lines = render_table(summarise(both_models(), CONFIG)).splitlines()
+    assert len(lines) == 2 + 2 * 6
+    assert len({len(line) for line in lines}) == 1
+    assert [cell.strip() for cell in lines[0].split("|")[2:-1]] == ["untouched", "distilled", "difference", "n"]
+    cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]
+    assert cells[0] == "In-domain accuracy (Avg@2), %"
+    assert (cells[1].split()[0], cells[2].split()[0], cells[3].split()[0], cells[4]) == ("50.0", "75.0", "+25.0", "20")
+    ece = next(line for line in lines if "In-domain ECE, option token" in line)
+    assert len(ece.split("|")[2].split()[0]) == len("0.000")
+
+
+def test_table_marks_figures_that_one_model_lacks():
+    table = both_models(("in_domain",))
+    without = pl.when(pl.col("model") == "distilled").then(None).otherwise(pl.col("option_probs"))
+    metrics = summarise(table.with_columns(option_probs=without), CONFIG)
+    ece = next(line for line in render_table(metrics).splitlines() if "ECE, option token" in line)
+    assert [cell.strip() for cell in ece.split("|")[3:5]] == ["-", "-"]
+
+
+def test_report_stands_on_its_own():
+    table = both_models()
+    provenance = {"command": "evaluate --seed 7", "evaluation": CONFIG.model_dump(), "model": "abc"}
+    text = write_report(summarise(table, CONFIG), table, provenance)
+    for part in (
+        "# Evaluation report",
+        render_table(summarise(table, CONFIG)),
+        "In-domain accuracy (Avg@2), %: rises; difference +25.0",
+        "n = 20 questions, k = 2 samples each, seed 7",
+        '"confidence_level": 0.95',
+        "- model: abc",
+        "```\nevaluate --seed 7\n```",
+        "percentile bootstrap",
+        "## Caveats",
+        "| In-domain | untouched | 100.0 | 100.0 |",
+    ):
+        assert part in text
+
+
+def test_report_claims_no_change_when_the_interval_includes_zero():
+    table = both_models(("in_domain",), letters=False)
+    same = table.filter(pl.col("model") == "untouched")
+    table = pl.concat([same, same.with_columns(model=pl.lit("distilled"))])
+    text = write_report(summarise(table, CONFIG), table, {})
+    assert "In-domain accuracy (Avg@2), %: shows no change" in text
+    assert "In-domain ECE, vote share: shows no change" in text
+    assert "No comparison" in write_report(summarise(same, CONFIG), same, {})
+
+
+@pytest.mark.parametrize("letters", [True, False])
+def test_reliability_diagram_is_the_same_bytes_each_time(letters):
+    table = both_models(letters=letters)
+    image = reliability_diagram(table)
+    assert image.startswith(PNG)
+    assert image == reliability_diagram(table.reverse())
+    assert image != reliability_diagram(table.filter(pl.col("model") == "untouched"))
+
+
+def test_reliability_diagram_needs_in_domain_predictions():
+    with pytest.raises(CurationError, match="in_domain"):
+        reliability_diagram(both_models(("out_of_domain",)))
+
+
+def test_histogram_is_the_same_bytes_each_time_and_takes_odd_data():
+    values = np.arange(10) / 3
+    assert histogram(values, "sizes", "neurons").startswith(PNG)
+    assert histogram(values, "sizes", "neurons") == histogram(list(values), "sizes", "neurons")
+    for odd in ([], [1.0, 1.0], [float("nan"), 2.0], pl.Series([1, None, 3])):
+        assert histogram(odd, "sizes", "neurons").startswith(PNG)
