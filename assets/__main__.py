@@ -42,7 +42,7 @@ def materialize(preset: str, config: Config, store: ArtifactStore, select: str =
     names = [asset.key for asset in definitions.resolve_all_asset_specs()]
     selection = dg.AssetSelection.from_string(select).resolve(definitions.resolve_asset_graph()) if select else names
     stages = {key.to_user_string() for key in selection} & set(Config.model_fields)
-    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+    result = definitions.resolve_job_def("all_stages").execute_in_process(
         asset_selection=sorted(selection),
         instance=dg.DagsterInstance.get() if "DAGSTER_HOME" in os.environ else None,
         run_config={
@@ -51,6 +51,7 @@ def materialize(preset: str, config: Config, store: ArtifactStore, select: str =
                 "store": {"config": {"root": str(store.root)}},
                 "model": {"config": config.model.model_dump()},
             },
+            "loggers": {"console": {"config": {}}},
         },
     )
     events = result.get_asset_materialization_events()
@@ -88,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
         help="override one setting, e.g. rollouts.n_samples=8; repeatable; all keys stand in pipeline/config.py",
     )
     parser.add_argument("--seed", type=int, help="seed of every stage that draws at random")
-    parser.add_argument("--select", default="*", help="Dagster asset selection, e.g. '+curated_subset' (%(default)s)")
+    parser.add_argument(
+        "--select",
+        default="*",
+        help="Dagster asset selection, e.g. '*curated_subset' for it and all before it (default: all)",
+    )
     parser.add_argument("--store", help=f"folder of the artifacts ({RUNS}/<preset>)")
     return parser
 

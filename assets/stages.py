@@ -45,29 +45,35 @@ def build_assets(config: Config) -> list[dg.AssetsDefinition]:
 
 def _raw_pool(section: RawPoolConfig) -> dg.AssetsDefinition:
     names = ("raw_pool", "gold_labels", "quarantine")
-    specs = [dg.AssetSpec(name, group_name="curation", description=_DESCRIPTIONS[name]) for name in names]
+    specs = [
+        dg.AssetSpec(name, group_name="curation", description=_DESCRIPTIONS[name], skippable=True) for name in names
+    ]
 
-    @dg.multi_asset(name="raw_pool", specs=specs)
+    Form = run_config(section)
+
+    @dg.multi_asset(name="raw_pool", specs=specs, can_subset=True)
     def ingest(
         context: dg.AssetExecutionContext,
-        config: run_config(section),
-        store: StoreResource,  # type: ignore[valid-type]
+        config: Form,  # type: ignore[valid-type]  # a class made at run time
+        store: StoreResource,
     ) -> Iterator[Any]:
         folder = store.open()
         outcome = chain.raw_pool(folder, read_section(RawPoolConfig, config))
         _log(context, outcome)
-        for name in names:
-            yield publish(folder, name, outcome)
+        for key in sorted(context.selected_asset_keys):
+            yield publish(folder, key.to_user_string(), outcome)
 
     return ingest
 
 
 def _table_asset(name: str, section: Section, stage: Callable[[ArtifactStore, Any], Outcome]) -> dg.AssetsDefinition:
+    Form = run_config(section)
+
     @dg.asset(name=name, deps=INPUTS[name], group_name="curation", description=_DESCRIPTIONS[name])
     def run(
         context: dg.AssetExecutionContext,
-        config: run_config(section),
-        store: StoreResource,  # type: ignore[valid-type]
+        config: Form,  # type: ignore[valid-type]  # a class made at run time
+        store: StoreResource,
     ) -> Any:
         folder = store.open()
         outcome = stage(folder, read_section(type(section), config))
@@ -82,10 +88,12 @@ def _model_asset(
 ) -> dg.AssetsDefinition:
     group = "evaluation" if name == "evaluation" else "curation"
 
+    Form = run_config(section)
+
     @dg.asset(name=name, deps=INPUTS[name], group_name=group, description=_DESCRIPTIONS[name], pool=_PROCESS_POOL)
     def run(
         context: dg.AssetExecutionContext,
-        config: run_config(section),  # type: ignore[valid-type]
+        config: Form,  # type: ignore[valid-type]  # a class made at run time
         store: StoreResource,
         model: dg.ResourceParam[Any],
     ) -> Any:
@@ -100,10 +108,12 @@ def _model_asset(
 def _distilled_adapter(section: DistilledAdapterConfig) -> dg.AssetsDefinition:
     name = "distilled_adapter"
 
+    Form = run_config(section)
+
     @dg.asset(name=name, deps=INPUTS[name], group_name="training", description=_DESCRIPTIONS[name], pool=_PROCESS_POOL)
     def run(
         context: dg.AssetExecutionContext,
-        config: run_config(section),  # type: ignore[valid-type]
+        config: Form,  # type: ignore[valid-type]  # a class made at run time
         store: StoreResource,
         model: dg.ResourceParam[Any],
         pipes: dg.PipesSubprocessClient,

@@ -131,19 +131,18 @@ def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
     if standing[0] and all(standing):
         return Outcome(standing[0], cached=True)
     ingestion = Ingestion(section)
-    with store.write("quarantine", fingerprint, provenance) as quarantine:
-        with (
-            store.write("raw_pool", fingerprint, provenance) as pool,
-            store.write("gold_labels", fingerprint, provenance) as gold,
-        ):
-            for batch in ingestion:
-                pool.append("raw_pool", batch.raw_pool)
-                gold.append("gold_labels", batch.gold_labels)
-                quarantine.append("quarantine", batch.quarantine)
-            refusal = _refusal(ingestion, section)
-            pool.discarded = gold.discarded = refusal is not None
-            counts = ingestion.counts
-            pool.notes = {"read": counts.read, "kept": counts.kept, "quarantined": dict(counts.quarantined)}
+    with (
+        store.write("quarantine", fingerprint, provenance) as quarantine,
+        store.write("raw_pool", fingerprint, provenance) as pool,
+        store.write("gold_labels", fingerprint, provenance) as gold,
+    ):
+        for batch in ingestion:
+            pool.append("raw_pool", batch.raw_pool)
+            gold.append("gold_labels", batch.gold_labels)
+            quarantine.append("quarantine", batch.quarantine)
+        counts, refusal = ingestion.counts, _refusal(ingestion, section)
+        pool.discarded = gold.discarded = refusal is not None
+        pool.notes = {"read": counts.read, "kept": counts.kept, "quarantined": dict(counts.quarantined)}
     if refusal:
         raise refusal
     return Outcome(store.require("raw_pool"), cached=False)

@@ -1,6 +1,7 @@
 """Loading the language model and its tokenizer, and telling one set of weights from another."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from pipeline.artifacts import digest_file, digest_json
 from pipeline.config import ModelConfig, resolve_path
@@ -58,9 +60,15 @@ def load_model(config: ModelConfig, adapter: Path | None = None) -> LanguageMode
     """Load model and tokenizer on the configured device, without remote code, with an adapter merged in if given."""
     tokenizer = load_tokenizer(config)
     device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+    disable_progress_bar()  # of loading weights; the hub shows its own while it downloads
     model = _from_pretrained(AutoModelForCausalLM, config, dtype=config.dtype)
     if adapter is not None:
-        model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+        with warnings.catch_warnings():
+            # PEFT 0.21 asks transformers 5.23 for an attribute that the latter has renamed.
+            warnings.filterwarnings(
+                "ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning
+            )
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
     try:
         return LanguageModel(model.to(device).eval(), tokenizer)
     except (RuntimeError, AssertionError) as error:

@@ -57,7 +57,7 @@ ROLLOUTS = _table(
     option_probs=(
         _FLOATS,
         True,
-        "probability of each option's letter where the response states its letter, normalised; null if it does not",
+        "probability of each option, by its letter or first token, where the answer is stated; null if it is not",
     ),
 )
 PSEUDO_LABELS = _table(
@@ -122,7 +122,7 @@ PREDICTIONS = _table(
     answer=(pa.large_string(), True, "extracted answer; null is an abstention"),
     answer_index=(pa.int32(), True, "index of the extracted option; null for abstentions and open questions"),
     correct=(pa.bool_(), False, "whether the answer is the gold answer; abstentions are wrong"),
-    option_probs=(_FLOATS, True, "probability of each option's letter where the answer is stated"),
+    option_probs=(_FLOATS, True, "probability of each option where the answer is stated, normalised"),
 )
 METRICS = _table(
     model=(pa.large_string(), False, "untouched, distilled, or difference (distilled minus untouched, paired)"),

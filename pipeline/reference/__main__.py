@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.config import PROJECT_ROOT
+from pipeline.prompts import LETTERS
 from pipeline.reference.model import ReferenceModelConfig, train
 from pipeline.reference.world import (
     Question,
@@ -24,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 
 def write_questions(questions: Iterable[Question], path: Path) -> None:
-    """Write questions as JSON lines: question, options, answer (text), domain."""
+    """Write questions as JSON lines: question, options, answer (letter), domain."""
     lines = [
         json.dumps(
-            {"question": q.question, "options": list(q.options), "answer": q.options[q.answer], "domain": q.domain}
+            {"question": q.question, "options": list(q.options), "answer": LETTERS[q.answer], "domain": q.domain}
         )
         for q in questions
     ]

@@ -40,11 +40,11 @@ class ReferenceModelConfig(BaseModel):
     """MLP neurons per layer."""
     n_heads: int = 4
     """Attention heads."""
-    steps: int = 1500
+    steps: int = 1400
     """Optimizer steps."""
-    n_example_documents: int = 32
+    n_example_documents: int = 24
     """Documents with worked examples per step."""
-    n_single_documents: int = 64
+    n_single_documents: int = 128
     """Documents of one question per step."""
     learning_rate: float = 3e-3
     """Peak of a schedule of 5 % linear warm-up and cosine decay to a twentieth."""

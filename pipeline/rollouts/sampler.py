@@ -6,25 +6,29 @@ change a draw, up to the rounding of the model's own forward pass. Pinned by ``t
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import polars as pl
 import pyarrow as pa
 import torch
 from tqdm import tqdm
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.config import RolloutsConfig
 from pipeline.errors import ModelError
 from pipeline.models import LanguageModel, encode_chat
 from pipeline.prompts import LETTERS
 from pipeline.rollouts.extract import Extraction, extract_answer
-from pipeline.rollouts.letters import LetterTokens, decode, token_at
+from pipeline.rollouts.option_tokens import OptionTokens, decode, token_at
 from pipeline.rollouts.seeded import SeededDraw
 from pipeline.schemas import ROLLOUTS
 from pipeline.seeding import derive_seed
+
+Forms = Callable[[tuple[str, ...]], tuple[OptionTokens, OptionTokens]]
+"""From options to the tokens that state them, by letter and by text."""
 
 PROMPT_TOO_LONG = "prompt_too_long"
 """Finish reason and extraction of a row whose prompt leaves no room for ``max_new_tokens``."""
@@ -40,7 +44,7 @@ class Request:
     """Number of the response within its question, from 0."""
     prompt_ids: Sequence[int]
     """Token ids of the rendered prompt, chat template included."""
-    options: Sequence[str]
+    options: tuple[str, ...]
     """Answer options in the order of their letters; empty for an open question."""
 
 
@@ -61,7 +65,7 @@ class Completion:
     extraction: Extraction
     """The answer, or why there is none."""
     option_probs: list[float] | None
-    """Probability of each option's letter where the letter is stated, normalised; none where it is not."""
+    """Probability of each option where the answer is stated, normalised; none without a statement to judge by."""
 
 
 def sample_rollouts(
@@ -92,13 +96,12 @@ def generate(
     ordered = sorted(requests, key=lambda request: (len(request.prompt_ids), request.id, request.sample))
     longest_prompt = language_model.max_length - config.max_new_tokens
     n_fit = bisect_right(ordered, longest_prompt, key=lambda request: len(request.prompt_ids))
-    n_letters = min(max((len(request.options) for request in requests), default=0), len(LETTERS))
-    letters = LetterTokens.of(language_model.tokenizer, n_letters)
+    forms = _option_tokens(language_model.tokenizer)
     done, batch_tokens = 0, config.batch_tokens
     with tqdm(total=len(ordered), desc="rollouts", unit="response", mininterval=1, disable=not progress) as bar:
         while done < n_fit:
             batch = _next_batch(ordered[done:n_fit], batch_tokens, config.max_new_tokens)
-            completions = _complete_if_it_fits(batch, language_model, config, letters)
+            completions = _complete_if_it_fits(batch, language_model, config, forms)
             if completions is None:
                 batch_tokens = len(batch) // 2 * (len(batch[-1].prompt_ids) + config.max_new_tokens)
                 continue
@@ -119,11 +122,11 @@ def _next_batch(ordered: Sequence[Request], batch_tokens: int, max_new_tokens: i
 
 
 def _complete_if_it_fits(
-    batch: list[Request], language_model: LanguageModel, config: RolloutsConfig, letters: LetterTokens
+    batch: list[Request], language_model: LanguageModel, config: RolloutsConfig, forms: Forms
 ) -> list[Completion] | None:
     """Sample one batch, or return None when it exceeds the device's memory and can be made smaller."""
     try:
-        return _complete(batch, language_model, config, letters)
+        return _complete(batch, language_model, config, forms)
     except torch.OutOfMemoryError as error:
         if len(batch) == 1:
             raise ModelError(
@@ -135,7 +138,7 @@ def _complete_if_it_fits(
 
 
 def _complete(
-    batch: list[Request], language_model: LanguageModel, config: RolloutsConfig, letters: LetterTokens
+    batch: list[Request], language_model: LanguageModel, config: RolloutsConfig, forms: Forms
 ) -> list[Completion]:
     """Sample one batch."""
     model, tokenizer, stop_ids = language_model.model, language_model.tokenizer, language_model.stop_ids
@@ -144,7 +147,10 @@ def _complete(
     padded = [[pad_id] * (width - len(request.prompt_ids)) + list(request.prompt_ids) for request in batch]
     mask = [[0] * (width - len(request.prompt_ids)) + [1] * len(request.prompt_ids) for request in batch]
     seeds = [derive_seed(config.seed, request.id, request.sample) for request in batch]
-    draw = SeededDraw(seeds, config, letters.ids, language_model.device)
+    tokens = [[*by_letter.options, *by_text.options] for by_letter, by_text in (forms(r.options) for r in batch)]
+    watched_width = max(map(len, tokens))
+    watched_ids = torch.tensor([row + [0] * (watched_width - len(row)) for row in tokens], dtype=torch.long)
+    draw = SeededDraw(seeds, config, watched_ids, language_model.device)
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=config.max_new_tokens, pad_token_id=pad_id, eos_token_id=stop_ids or None
     )
@@ -158,7 +164,7 @@ def _complete(
     responses = sequences[:, width:].tolist()
     logprobs, watched = draw.logprobs, draw.watched
     return [
-        _completion(request, _until_stop(response, stop_ids), logprobs[row], watched[row], (language_model, letters))
+        _completion(request, _until_stop(response, stop_ids), (logprobs[row], watched[row]), language_model, forms)
         for row, (request, response) in enumerate(zip(batch, responses, strict=True))
     ]
 
@@ -181,14 +187,13 @@ def _until_stop(response_ids: list[int], stop_ids: Sequence[int]) -> list[int]:
 def _completion(
     request: Request,
     response_ids: list[int],
-    logprobs: torch.Tensor,
-    watched: torch.Tensor,
-    context: tuple[LanguageModel, LetterTokens],
+    recorded: tuple[torch.Tensor, torch.Tensor],
+    language_model: LanguageModel,
+    forms: Forms,
 ) -> Completion:
-    """Assemble a row from its tokens, log-probabilities ``[T]`` and letter probabilities ``[T, W]``."""
-    language_model, letters = context
-    kept = logprobs[: len(response_ids)]
-    if not kept.isfinite().all():
+    """Assemble a row from its tokens and what was recorded: log-probabilities ``[T]``, watched ones ``[T, W]``."""
+    logprobs, watched = recorded[0][: len(response_ids)], recorded[1]
+    if not logprobs.isfinite().all():
         raise ModelError(
             f"question '{request.id}', sample {request.sample}: the model's logits are not finite in "
             f"{language_model.model.dtype}: set model.dtype to float32 or bfloat16"
@@ -196,12 +201,23 @@ def _completion(
     response = decode(language_model.tokenizer, response_ids)
     extraction = extract_answer(response, request.options)
     option_probs = None
-    if extraction.letter_at is not None:
-        position = token_at(language_model.tokenizer, response_ids, extraction.letter_at)
-        if letters.stated_by(response_ids[position]) == extraction.index:
-            option_probs = letters.option_probs(watched[position], len(request.options))
+    if extraction.index is not None and extraction.span:
+        position = token_at(language_model.tokenizer, response_ids, extraction.span[0])
+        by_letter, by_text = forms(request.options)
+        n_letters, n_options = len(by_letter.options), len(request.options)
+        if response[slice(*extraction.span)] == LETTERS[extraction.index]:
+            option_probs = by_letter.option_probs(response_ids[position], watched[position, :n_letters], n_options)
+        else:
+            stated = watched[position, n_letters : n_letters + len(by_text.options)]
+            option_probs = by_text.option_probs(response_ids[position], stated, n_options)
     finish_reason = "stop" if response_ids[-1] in language_model.stop_ids else "length"
-    return Completion(request, response_ids, response, kept.tolist(), finish_reason, extraction, option_probs)
+    return Completion(request, response_ids, response, logprobs.tolist(), finish_reason, extraction, option_probs)
+
+
+def _option_tokens(tokenizer: PreTrainedTokenizerBase) -> Forms:
+    """Return a function that gives the tokens by which options are stated, by letter and by text."""
+    by_letter = cache(lambda n_options: OptionTokens.by_letter(tokenizer, n_options))
+    return cache(lambda options: (by_letter(len(options)), OptionTokens.by_text(tokenizer, options)))
 
 
 def _unanswered(request: Request) -> Completion:

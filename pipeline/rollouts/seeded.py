@@ -21,12 +21,12 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is unty
     """
 
     def __init__(
-        self, seeds: Sequence[int], config: RolloutsConfig, watched_ids: Sequence[int], device: torch.device
+        self, seeds: Sequence[int], config: RolloutsConfig, watched_ids: torch.Tensor, device: torch.device
     ) -> None:
-        """Draw all uniforms ``[B, max_new_tokens]``; ``watched_ids`` are the tokens whose probabilities are kept."""
+        """Draw all uniforms ``[B, max_new_tokens]``; of the tokens ``watched_ids [B, W]`` probabilities are kept."""
         streams = [np.random.Generator(np.random.Philox(seed)).random(config.max_new_tokens) for seed in seeds]
         self._uniforms = torch.from_numpy(np.stack(streams)).to(device)
-        self._watched_ids = torch.tensor(watched_ids, dtype=torch.long, device=device)
+        self._watched_ids = watched_ids.to(device)
         self._warp = LogitsProcessorList([TemperatureLogitsWarper(config.temperature)])
         if config.top_p < 1:
             self._warp.append(TopPLogitsWarper(config.top_p))
@@ -42,7 +42,7 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is unty
         token = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[1] - 1)
         log_normaliser = logits.logsumexp(-1, keepdim=True)
         self._logprobs.append((logits.gather(1, token) - log_normaliser).squeeze(1))
-        self._watched.append((logits[:, self._watched_ids] - log_normaliser).exp())
+        self._watched.append((logits.gather(1, self._watched_ids) - log_normaliser).exp())
         return torch.full_like(logits, -torch.inf).scatter_(1, token, 0.0)
 
     @property

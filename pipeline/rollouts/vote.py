@@ -47,7 +47,7 @@ def _count(rollouts: pl.DataFrame) -> pl.DataFrame:
     """Return votes, option index and representative sample of every answer, most votes first within a question."""
     return (
         rollouts.filter(pl.col("answer").is_not_null())
-        .with_columns(confidence=pl.col("logprobs").list.mean())
+        .with_columns(confidence=pl.col("logprobs").list.mean().fill_null(-float("inf")))
         .sort("id", "answer", "confidence", "sample", descending=[False, False, True, False])
         .group_by("id", "answer", maintain_order=True)
         .agg(pl.col("answer_index", "sample").first(), votes=pl.len().cast(pl.Int64))

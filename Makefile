@@ -1,0 +1,61 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test lint ui bench reference-model clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PRESET ?= reference
+ARGS ?=
+export DAGSTER_HOME := $(CURDIR)/.dagster_home
+export DAGSTER_DISABLE_TELEMETRY := yes
+export HF_HUB_DISABLE_TELEMETRY := 1
+export NEURON_OPSD_PRESET := $(PRESET)
+
+help:  ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+	@echo "  Variables: PRESET=$(PRESET), ARGS='--set section.key=value --seed 1' (make run), PYTHON=$(PYTHON)"
+
+run: $(VENV)/.run $(DAGSTER_HOME)/dagster.yaml  ## Materialize the whole chain and print the result
+	@$(BIN)/python -m assets --preset $(PRESET) $(ARGS)
+
+test: $(VENV)/.dev  ## Run the tests
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## Check format, style, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: $(VENV)/.ui $(DAGSTER_HOME)/dagster.yaml  ## Open the Dagster UI on http://localhost:3000
+	$(BIN)/dagster dev
+
+bench: $(VENV)/.dev  ## Measure speed ratios and the effect over seeds; writes benchmarks/results
+	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.effect
+
+reference-model: $(VENV)/.run  ## Make the embedded world and train its model again (about 15 minutes)
+	$(BIN)/python -m pipeline.reference
+
+clean:  ## Remove the environment, Dagster's home and all runs
+	rm -rf $(VENV) $(DAGSTER_HOME) data/runs
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11: run make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp per set of extras; editing the pins or the project's metadata installs again.
+$(VENV)/.run: $(VENV)/bin/python constraints.txt pyproject.toml
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	@touch $@
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+$(VENV)/.ui: $(VENV)/.run
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[ui]'
+	@touch $@
+
+$(DAGSTER_HOME)/dagster.yaml:
+	@mkdir -p $(DAGSTER_HOME)
+	@printf 'telemetry:\n  enabled: false\nconcurrency:\n  pools:\n    default_limit: 1\n' > $@

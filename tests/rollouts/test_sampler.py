@@ -1,0 +1,91 @@
+"""Sampling: the same tokens whatever the batch, log-probabilities and option probabilities of the plain model."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from pipeline.config import RolloutsConfig
+from pipeline.prompts import render_question
+from pipeline.rollouts.option_tokens import OptionTokens
+from pipeline.rollouts.sampler import PROMPT_TOO_LONG, Request, generate, sample_rollouts
+from pipeline.rollouts.seeded import SeededDraw
+
+CONFIG = RolloutsConfig(n_samples=2, temperature=0.8, top_p=0.9, max_new_tokens=6, batch_tokens=400)
+
+
+def pool(n: int = 7) -> pl.DataFrame:
+    options = ["red", "blue"]
+    rows = [
+        {"id": f"q{i}", "question": "x" * i, "options": options, "domain": "", "source": f"f:{i}"} for i in range(n)
+    ]
+    return pl.DataFrame(rows).with_columns(
+        prompt=pl.Series([render_question("x" * (5 * i), options) for i in range(n)])
+    )
+
+
+def sampled(frame: pl.DataFrame, lm, config: RolloutsConfig) -> pl.DataFrame:
+    return pl.concat(sample_rollouts(frame, lm, config, progress=False)).sort("id", "sample")
+
+
+def test_neither_batch_nor_order_changes_a_token(tiny):
+    one = sampled(pool(), tiny, CONFIG)
+    alone = sampled(pool().reverse(), tiny, CONFIG.model_copy(update={"batch_tokens": 1}))
+    assert one["response_ids"].to_list() == alone["response_ids"].to_list()
+    assert np.allclose(one["logprobs"].explode(), alone["logprobs"].explode(), atol=1e-4)
+
+
+def test_seed_and_sample_change_the_draws(tiny):
+    one = sampled(pool(), tiny, CONFIG)
+    other = sampled(pool(), tiny, CONFIG.model_copy(update={"seed": 1}))
+    assert one["response_ids"].to_list() != other["response_ids"].to_list()
+    first, second = (one.filter(sample=s)["response_ids"].to_list() for s in (0, 1))
+    assert first != second
+
+
+def test_logprobs_are_those_of_a_plain_forward_pass(tiny):
+    row = sampled(pool(), tiny, CONFIG).row(5, named=True)
+    ids = torch.tensor([row["prompt_ids"] + row["response_ids"]])
+    with torch.inference_mode():
+        expected = tiny.model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+    assert torch.allclose(torch.tensor(row["logprobs"]), expected[-len(row["response_ids"]) :], atol=1e-4)
+
+
+def test_draws_follow_the_distribution():
+    logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
+    n = 4000
+    config = RolloutsConfig(temperature=1.0, top_p=1.0, max_new_tokens=1)
+    draw = SeededDraw(list(range(n)), config, torch.zeros(n, 1, dtype=torch.long), torch.device("cpu"))
+    tokens = draw(torch.zeros(n, 1, dtype=torch.long), logits.expand(n, -1)).argmax(-1)
+    shares = torch.bincount(tokens, minlength=4) / n
+    assert torch.allclose(shares, logits.softmax(-1)[0], atol=0.03)
+
+
+def test_top_p_removes_the_tail():
+    logits = torch.tensor([[5.0, 0.0, 0.0, 0.0]]).expand(200, -1)
+    config = RolloutsConfig(temperature=1.0, top_p=0.5, max_new_tokens=1)
+    draw = SeededDraw(list(range(200)), config, torch.zeros(200, 1, dtype=torch.long), torch.device("cpu"))
+    assert set(draw(torch.zeros(200, 1, dtype=torch.long), logits).argmax(-1).tolist()) == {0}
+
+
+def test_a_prompt_that_does_not_fit_is_kept_without_response(tiny):
+    requests = [Request("long", 0, [5] * 510, ("a", "b")), Request("short", 0, [5] * 10, ("a", "b"))]
+    done = [c for batch in generate(requests, tiny, CONFIG, progress=False) for c in batch]
+    assert [c.request.id for c in done] == ["short", "long"]
+    assert done[1].finish_reason == PROMPT_TOO_LONG and done[1].response_ids == []
+
+
+@pytest.mark.parametrize("form", ["letter", "text"])
+def test_option_probs_are_normalised_mass_of_the_options_tokens(tiny, form):
+    options = ("red", "blue")
+    tokens = OptionTokens.by_letter(tiny.tokenizer, 2) if form == "letter" else OptionTokens.by_text(tiny.tokenizer, options)
+    probs = torch.arange(1.0, len(tokens.options) + 1) / 100
+    stated = next(token for token, option in tokens.options.items() if option == 1)
+    found = tokens.option_probs(stated, probs, 2)
+    mass = [sum(float(p) for p, o in zip(probs, tokens.options.values(), strict=True) if o == i) for i in (0, 1)]
+    assert found == pytest.approx([m / sum(mass) for m in mass])
+    assert tokens.option_probs(-1, probs, 2) is None
+
+
+def test_options_that_begin_alike_have_no_text_probabilities(tiny):
+    assert not OptionTokens.by_text(tiny.tokenizer, ("red", "rose")).options
