@@ -40,7 +40,7 @@ class OptionTokens:
         """Find the first token of each option's text, bare and after a space; none when two options begin alike."""
         found: dict[int, int] = {}
         for index, text in enumerate(options):
-            for token in {tokenizer.encode(lead + text, add_special_tokens=False)[0] for lead in ("", " ")}:
+            for token in sorted({_first_token(tokenizer, text), _first_token(tokenizer, f" {text}")}):
                 if found.setdefault(token, index) != index:
                     return cls({})
         return cls(found)
@@ -56,6 +56,12 @@ class OptionTokens:
         mass = torch.zeros(n_options, dtype=torch.float64)
         mass.index_add_(0, torch.tensor(list(self.options.values())), probs.double())
         return (mass / mass.sum()).tolist()
+
+
+def _first_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """Return the first token that holds more than white space."""
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    return next((token for token in tokens if tokenizer.decode([token]).strip()), tokens[0])
 
 
 def token_at(tokenizer: PreTrainedTokenizerBase, response_ids: Sequence[int], character: int) -> int:
