@@ -16,9 +16,9 @@ from pipeline.reference.world import (
     Question,
     World,
     WorldConfig,
+    in_domain_questions,
     out_of_domain_questions,
     pool_questions,
-    test_questions,
 )
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     world = World(WorldConfig(seed=options.seed))
     write_questions(pool_questions(world), options.out / "pool.jsonl")
-    write_questions(test_questions(world), options.out / "in_domain_test.jsonl")
+    write_questions(in_domain_questions(world), options.out / "in_domain_test.jsonl")
     write_questions(out_of_domain_questions(world), options.out / "out_of_domain_test.jsonl")
     if not options.questions_only:
         train(world, ReferenceModelConfig(seed=options.seed, steps=options.steps), options.out / "model")

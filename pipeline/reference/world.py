@@ -247,7 +247,7 @@ def pool_questions(world: World) -> Iterator[Question]:
     yield from _fixed(world, world.pool_items, "pool", "transmutation")
 
 
-def test_questions(world: World) -> Iterator[Question]:
+def in_domain_questions(world: World) -> Iterator[Question]:
     """Yield the in-domain test: the held-out items of the studied schools, worded once."""
     yield from _fixed(world, world.test_items, "test", "transmutation")
 

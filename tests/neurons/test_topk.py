@@ -103,3 +103,11 @@ def test_neurons_are_capped_per_layer_and_chunk():
 def test_subnormal_contributions_are_positive():
     c = np.array([[[2.0**-149, 0.0, -1.0]]], dtype=np.float32)
     assert stream([c], NeuronScoresConfig(cut="entries")) == [{0: 2.0**-149}]
+
+
+def test_ties_at_a_cut_go_to_the_first():
+    """Enough equal values that an unstable sort would show."""
+    c = np.ones((1, 40, 300), dtype=np.float32)
+    assert list(stream([c], NeuronScoresConfig(cut="neurons", top_k_per_layer=5))[0]) == [0, 1, 2, 3, 4]
+    assert list(stream([c], NeuronScoresConfig(cut="neurons", top_k=5))[0]) == [0, 1, 2, 3, 4]
+    assert list(stream([c], NeuronScoresConfig(cut="entries", top_k=5))[0]) == [0, 1, 2, 3, 4]

@@ -1,0 +1,71 @@
+"""The asset graph as Dagster loads it."""
+
+import dagster as dg
+import pytest
+
+from assets import build_definitions
+from assets.__main__ import main
+from assets.publish import preview
+from pipeline.chain import INPUTS
+from pipeline.config import Config, load_config
+from pipeline.schemas import ARTIFACTS
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return build_definitions("reference").resolve_asset_graph()
+
+
+def test_assets_are_the_artifacts_and_depend_as_the_stages_do(graph):
+    keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert keys == set(ARTIFACTS)
+    for name, inputs in INPUTS.items():
+        assert {p.to_user_string() for p in graph.get(dg.AssetKey(name)).parent_keys} == set(inputs)
+
+
+def test_only_evaluation_sees_gold(graph):
+    below = dg.AssetSelection.assets("gold_labels").downstream(include_self=False).resolve(graph)
+    assert {key.to_user_string() for key in below} == {"evaluation"}
+
+
+def test_root_module_is_what_dagster_loads():
+    import definitions
+
+    definitions.defs.resolve_job_def("all_stages")
+    assert definitions.defs.resolve_schedule_def("weekly_curation")
+
+
+def test_launchpad_defaults_are_the_presets():
+    config = load_config("reference")
+    job = build_definitions("reference").resolve_job_def("all_stages")
+    schema = job.get_node_named("rollouts").definition.config_schema
+    fields = schema.config_type.fields
+    assert fields["temperature"].default_value == config.rollouts.temperature
+    assert all(field.description for field in fields.values())
+
+
+def test_every_stage_has_a_section():
+    assert set(INPUTS) == set(Config.model_fields) - {"model"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "raw_pol.path=x"], "did you mean 'raw_pool'"),
+        (["--select", "raw_pool", "--set", "raw_pool.path=/missing.jsonl"], "/missing.jsonl"),
+        (["--select", "nothing_such"], "nothing_such"),
+    ],
+)
+def test_user_errors_are_one_line(tmp_path, capfd, arguments, message):
+    assert main([*arguments, "--store", str(tmp_path)]) == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+
+
+def test_preview_escapes_what_data_say():
+    import polars as pl
+
+    table = preview(pl.DataFrame({"question": ["<script>|`x`\n"]}))
+    assert "<script>" not in table
+    assert table.count("\n") == 2

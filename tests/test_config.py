@@ -1,0 +1,56 @@
+"""Configuration: presets load, misspelt keys name the nearest, every field is documented."""
+
+import pytest
+
+from pipeline.config import PRESETS, Config, ModelConfig, Section, load_config
+from pipeline.errors import ConfigError
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))
+def test_presets_load(preset):
+    assert isinstance(load_config(preset), Config)
+
+
+def test_published_preset_has_the_published_settings():
+    config = load_config("qwen3-4b-sciknoweval")
+    assert (config.rollouts.n_samples, config.rollouts.temperature, config.rollouts.top_p) == (5, 0.6, 0.95)
+    adapter = config.distilled_adapter
+    assert (adapter.lora_rank, adapter.lora_alpha, adapter.learning_rate, adapter.steps) == (16, 32, 2.5e-6, 250)
+    assert (adapter.teacher, adapter.ema_decay, adapter.trajectories_per_step) == ("ema", 0.995, 4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rollots.n_samples=3"], "unknown key 'rollots', did you mean 'rollouts'"),
+        (["rollouts.n_sample=3"], "did you mean 'n_samples'"),
+        (["rollouts.n_samples=0"], "rollouts.n_samples = 0"),
+        (["neuron_scores.unit=relu"], "neuron_scores.unit = 'relu'"),
+        (["n_samples"], "not of the form section.key=value"),
+    ],
+)
+def test_bad_overrides_are_one_clear_line(overrides, message):
+    with pytest.raises(ConfigError) as caught:
+        load_config(overrides=overrides)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_preset_names_the_known():
+    with pytest.raises(ConfigError, match="reference"):
+        load_config("refrence")
+
+
+def test_overrides_and_seed_apply():
+    config = load_config(overrides=["rollouts.n_samples=3", "curated_subset.rule=random"], seed=7)
+    assert (config.rollouts.n_samples, config.curated_subset.rule) == (3, "random")
+    assert {config.rollouts.seed, config.distilled_adapter.seed, config.evaluation.seed} == {7}
+
+
+def sections():
+    return [ModelConfig, *(f.annotation for f in Config.model_fields.values() if issubclass(f.annotation, Section))]
+
+
+@pytest.mark.parametrize("section", sections(), ids=lambda s: s.__name__)
+def test_every_field_is_documented(section):
+    assert all(field.description for field in section.model_fields.values())

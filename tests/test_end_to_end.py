@@ -1,0 +1,113 @@
+"""The real chain on a slice of the embedded pool: real sampling, hooks and training."""
+
+import json
+
+import polars as pl
+import pytest
+
+from assets.__main__ import materialize
+from pipeline.artifacts import ArtifactStore
+from pipeline.chain import raw_pool, run_chain
+from pipeline.config import PROJECT_ROOT, load_config
+from pipeline.errors import SourceError
+from pipeline.schemas import ARTIFACTS
+
+SLICE = (
+    "raw_pool.limit=80",
+    "rollouts.n_samples=2",
+    "curated_subset.fraction=0.2",
+    "distilled_adapter.steps=4",
+    "distilled_adapter.trajectories_per_step=8",
+    "distilled_adapter.micro_batch=8",
+    "evaluation.limit=24",
+    "evaluation.n_samples=2",
+    "evaluation.n_resamples=100",
+)
+CURATION = ("raw_pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset", "teacher_contexts")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    store = ArtifactStore(tmp_path_factory.mktemp("run"))
+    config = load_config(overrides=SLICE)
+    return store, config, materialize("reference", config, store)
+
+
+def test_every_artifact_is_there_with_its_rows(done):
+    store, _, cached = done
+    assert set(cached) == set(ARTIFACTS)
+    assert not any(cached.values())
+    rows = {name: store.require(name).rows[name] for name in CURATION}
+    assert rows == {
+        "raw_pool": 80,
+        "rollouts": 160,
+        "pseudo_labels": 80,
+        "neuron_scores": 160,
+        "curated_subset": 80,
+        "teacher_contexts": 16,
+    }
+    for name, tables in ARTIFACTS.items():
+        for table in tables:
+            store.read(name, table)
+
+
+def test_nothing_unchanged_is_computed_again(done):
+    store, config, _ = done
+    assert all(materialize("reference", config, store).values())
+
+
+def test_a_changed_setting_recomputes_what_depends_on_it(done):
+    store, config, _ = done
+    changed = load_config(overrides=[*SLICE, "teacher_contexts.n_demonstrations=1"])
+    outcomes = run_chain(changed, store, last="teacher_contexts")
+    assert {name for name, outcome in outcomes.items() if not outcome.cached} == {"teacher_contexts"}
+    run_chain(config, store, last="teacher_contexts")
+
+
+def test_demonstrations_are_other_questions_of_the_pool(done):
+    store, _, _ = done
+    pool = set(store.read("raw_pool")["id"])
+    for row in store.read("teacher_contexts").iter_rows(named=True):
+        assert row["id"] not in row["demonstration_ids"]
+        assert set(row["demonstration_ids"]) <= pool
+
+
+def test_adapter_and_report_are_files_for_people(done):
+    store, _, _ = done
+    adapter = store.root / "distilled_adapter"
+    assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= {p.name for p in adapter.iterdir()}
+    assert (
+        json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == "data/reference/model"
+    )
+    metrics = store.read("evaluation", "metrics")
+    assert set(metrics["model"]) == {"untouched", "distilled", "difference"}
+    assert metrics.select((pl.col("low") <= pl.col("value")) & (pl.col("value") <= pl.col("high"))).to_series().all()
+    assert "In-domain" in (store.root / "evaluation" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("change", ["deleted", "permuted"])
+def test_gold_never_reaches_curation_or_training(done, tmp_path, change):
+    store, _, _ = done
+    lines = (PROJECT_ROOT / "data/reference/pool.jsonl").read_text().splitlines()[:80]
+    rows = [json.loads(line) for line in lines]
+    answers = [row.pop("answer") for row in rows]
+    if change == "permuted":
+        rows = [row | {"answer": answer} for row, answer in zip(rows, answers[1:] + answers[:1], strict=True)]
+    source = tmp_path / "pool.jsonl"
+    source.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    other = ArtifactStore(tmp_path / "run")
+    run_chain(load_config(overrides=[*SLICE, f"raw_pool.path={source}"]), other, last="distilled_adapter")
+    for name in (*CURATION, "distilled_adapter"):
+        files = {p.name for p in (store.root / name).iterdir()} - {"manifest.json", "README.md"}
+        for file in sorted(files):
+            assert (other.root / name / file).read_bytes() == (store.root / name / file).read_bytes(), (name, file)
+
+
+def test_too_many_bad_rows_fail_but_leave_the_quarantine(tmp_path):
+    source = tmp_path / "pool.jsonl"
+    source.write_text('{"question": "q", "options": ["only one"]}\n{"question": "q", "options": ["a", "b"]}\n{broken\n')
+    store = ArtifactStore(tmp_path / "run")
+    with pytest.raises(SourceError, match="2 of 3 rows refused"):
+        raw_pool(store, load_config(overrides=[f"raw_pool.path={source}"]).raw_pool)
+    assert store.read("quarantine")["reason"].to_list() == ["too_few_options", "malformed_json"]
+    assert store.manifest("raw_pool") is None
