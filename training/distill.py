@@ -6,12 +6,14 @@ Exit status: 0 done, 2 the job cannot run (one line on stderr says why), 130 int
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from pipeline.artifacts import ArtifactStore, conform
 from pipeline.errors import ArtifactError, CurationError, TrainingError
@@ -30,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.distill", description=__doc__)
     parser.add_argument("--job", type=Path, required=True, help="JSON file of pipeline.jobs.DistillationJob")
     path = parser.parse_args(arguments).job
+    disable_progress_bar()  # of the loading of weights, which would break up the lines of the report
+    # TRL 1.16 reads an attribute that transformers 5.23 has renamed; the user can do nothing about it.
+    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     try:
         with open_reporter() as reporter:
             distill(read_job(path), reporter)

@@ -68,9 +68,8 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
         """Return the micro-batch's share of the step's mean divergence per response token (nats)."""
         logits = self._compute_teacher_student_logits(model, self.teacher_model, inputs)
         response = logits.loss_mask.bool()
-        student, teacher = (
-            x[response].log_softmax(-1, torch.float32) for x in (logits.student_logits, logits.teacher_logits)
-        )
+        both = (logits.student_logits, logits.teacher_logits)
+        student, teacher = (x[response].log_softmax(-1, torch.float32) for x in both)  # [response tokens, V]
         divergence = compute_divergence(student, teacher, self.args.distillation_alpha)  # [response tokens]
         return divergence.sum() / inputs["n_step_tokens"][0]
 

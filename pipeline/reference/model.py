@@ -42,9 +42,9 @@ class ReferenceModelConfig(BaseModel):
     """Attention heads."""
     steps: int = 1400
     """Optimizer steps."""
-    n_example_documents: int = 24
+    n_example_documents: int = 32
     """Documents with worked examples per step."""
-    n_single_documents: int = 128
+    n_single_documents: int = 64
     """Documents of one question per step."""
     learning_rate: float = 3e-3
     """Peak of a schedule of 5 % linear warm-up and cosine decay to a twentieth."""

@@ -81,7 +81,7 @@ class WorldConfig(BaseModel):
     """Starting substances per studied school that go to the in-domain test, in both directions."""
     n_out_of_domain: int = 200
     """Out-of-domain questions of each kind (settled schools; numbers)."""
-    share_easy: float = 0.5
+    share_easy: float = 0.45
     """Share of studied items that are taught right."""
     share_medium: float = 0.2
     """Share of studied items that are taught right about half of the time; the rest is misconceived."""
@@ -214,9 +214,9 @@ def compare_numbers(rng: random.Random) -> Question:
 def single_document(world: World, rng: random.Random) -> list[Question]:
     """Draw a pretraining document of one question: studied items, settled items or the second skill."""
     draw = rng.random()
-    if draw < 0.1:
-        return [compare_numbers(rng)]
     if draw < 0.2:
+        return [compare_numbers(rng)]
+    if draw < 0.35:
         item = rng.choice(world.settled_items)
     else:
         item = rng.choice(world.pool_items if rng.random() < 0.73 else world.test_items)

@@ -1,25 +1,14 @@
-"""Distillation: the loss against its formula, the teachers against theirs, and the job as a program."""
-
-import json
-import subprocess
-import sys
+"""Distillation: the loss against its formula, the teachers against theirs, and what a job is refused for."""
 
 import polars as pl
 import pytest
 import torch
-from peft import PeftModel
+from trl.trainer.utils import split_tensor_dict
 
-from pipeline.artifacts import ArtifactStore, digest_json
-from pipeline.config import (
-    PROJECT_ROOT,
-    CuratedSubsetConfig,
-    DistilledAdapterConfig,
-    ModelConfig,
-    TeacherContextsConfig,
-)
-from pipeline.errors import ConfigError, TrainingError
-from pipeline.jobs import DistillationJob, read_job, write_job
-from pipeline.models import load_model
+from pipeline.config import DistilledAdapterConfig, ModelConfig
+from pipeline.errors import TrainingError
+from pipeline.models import encode_chat, load_model
+from pipeline.prompts import render_teacher_prompt
 from pipeline.schemas import TEACHER_CONTEXTS
 from training.checks import check_job
 from training.opsd import build_trainer
@@ -56,7 +45,7 @@ def test_loss_is_the_mean_divergence_per_response_token_at_temperature_one(tiny_
     trainer = trainer_for(tiny_folder, tmp_path, divergence=divergence, teacher="base")
     random_student(trainer)
     inputs = step_inputs(trainer)
-    loss = trainer.compute_loss(trainer.model, inputs)
+    loss = trainer.compute_loss(trainer.model, inputs).detach()
     n_kept, mask = inputs["completion_ids"].shape[1], inputs["completion_mask"].bool()
 
     def log_probs(ids, attention):
@@ -100,13 +89,79 @@ def test_ema_teacher_computes_with_base_plus_average(tiny_folder, tmp_path):
     assert torch.equal(student, again)
 
 
-def test_teacher_prompt_is_never_cut(tiny_folder, tmp_path):
+def test_loss_weighs_tokens_alike_however_the_step_is_split(tiny_folder, tmp_path):
+    trainer = trainer_for(tiny_folder, tmp_path, teacher="base")
+    random_student(trainer)
+    inputs = step_inputs(trainer)
+    assert inputs["n_step_tokens"].tolist() == [int(inputs["completion_mask"].sum())] * 4
+    inputs["completion_mask"][0, 1:] = 0  # responses of unequal lengths
+    inputs["n_step_tokens"] = inputs["completion_mask"].sum().expand(4)
+    whole = trainer.compute_loss(trainer.model, inputs)
+    parts = [trainer.compute_loss(trainer.model, part) for part in split_tensor_dict(inputs, 2)]
+    assert float(sum(parts).detach()) == pytest.approx(float(whole.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["base", "live", "ema"])
+def test_each_teacher_has_its_own_weights(tiny_folder, tmp_path, kind):
+    trainer = trainer_for(tiny_folder, tmp_path, teacher=kind, ema_decay=0.5)
+    random_student(trainer)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        student = trainer.model(ids).logits
+        with trainer.model.disable_adapter():
+            base = trainer.model(ids).logits
+        if trainer.ema:
+            trainer.ema.update()
+        with trainer._get_teacher_context_for_self_distillation():
+            teacher = trainer.model(ids).logits
+    assert torch.equal(teacher, student) == (kind == "live")
+    assert torch.equal(teacher, base) == (kind == "base")
+
+
+def test_bfloat16_teacher_does_not_lose_a_small_average(tiny_folder, tmp_path):
+    """Merged into bfloat16 weights, an update of a thousandth of the weights would round away."""
+    model = load_model(ModelConfig(path=str(tiny_folder), dtype="bfloat16"))
+    ema = build_trainer(SETTINGS.model_copy(update={"teacher": "ema"}), model, contexts(), tmp_path).ema
+    (name, layer), *_ = ema._layers.items()
+    x = torch.randn(64, layer.in_features).bfloat16()
+    weight = layer.base_layer.weight.float()
+    ema.deltas[name] = 1e-3 * weight.abs().mean() * torch.randn_like(weight)
+    with ema.active(), torch.no_grad():
+        added = layer.base_layer(torch.zeros_like(x)) if layer.base_layer.bias is not None else 0
+        seen = (layer(x) - added).double()
+    exact = x.double() @ (weight + ema.deltas[name]).double().T
+    without = x.double() @ weight.double().T
+    assert (seen - exact).mean(0).abs().mean() < (seen - without).mean(0).abs().mean()
+    assert ema.deltas[name].dtype == torch.float32
+
+
+def test_dropout_is_the_students_alone(tiny_folder, tmp_path):
+    trainer = trainer_for(tiny_folder, tmp_path, teacher="live", lora_dropout=0.5)
+    random_student(trainer)
+    trainer.model.train()
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        assert not torch.equal(trainer.model(ids).logits, trainer.model(ids).logits)
+        with trainer._get_teacher_context_for_self_distillation():
+            assert torch.equal(trainer.model(ids).logits, trainer.model(ids).logits)
+    assert trainer.model.training
+
+
+def test_sampling_has_the_configured_temperature_and_every_step_takes_different_questions(tiny_folder, tmp_path):
+    trainer = trainer_for(tiny_folder, tmp_path)
+    assert trainer.generation_config.temperature == SETTINGS.temperature
+    assert trainer.args.warmup_steps == SETTINGS.warmup_share
+    assert len(set(list(trainer._get_train_sampler())[:4])) == 4
+
+
+def test_teacher_prompt_is_the_pipelines_own_and_never_cut(tiny_folder, tmp_path):
     """TRL cuts prompts from the left at 512 tokens by default."""
-    long = "Example\n" + "a" * 380
+    long = "Example\n" + "a" * 600
     trainer = build_trainer(SETTINGS, load_model(ModelConfig(path=str(tiny_folder))), contexts(context=long), tmp_path)
     inputs = step_inputs(trainer)
-    text = trainer.processing_class.decode(inputs["teacher_input_ids"][0])
-    assert long in text
+    prompt = encode_chat(trainer.processing_class, render_teacher_prompt(long, "colour 0?"))
+    assert len(prompt) > 512
+    assert inputs["teacher_input_ids"][0, : len(prompt)].tolist() == prompt
 
 
 @pytest.mark.parametrize(
@@ -121,53 +176,3 @@ def test_teacher_prompt_is_never_cut(tiny_folder, tmp_path):
 def test_jobs_that_cannot_train_are_refused(tiny, settings, rows, message):
     with pytest.raises(TrainingError, match=message):
         check_job(SETTINGS.model_copy(update=settings), tiny, rows)
-
-
-def job_for(folder, tmp_path, name):
-    store = ArtifactStore(tmp_path / name)
-    with store.write("teacher_contexts", "f", {}) as writer:
-        writer.append("teacher_contexts", contexts())
-    job = DistillationJob(
-        contexts_path=store.path("teacher_contexts"),
-        store_root=store.root,
-        fingerprint=digest_json(name),
-        provenance={"inputs": {"teacher_contexts": "digest"}},
-        model=ModelConfig(path=str(folder)),
-        settings=SETTINGS,
-        curated_subset=CuratedSubsetConfig(),
-        teacher_contexts=TeacherContextsConfig(),
-        work_dir=tmp_path / f"{name}-work",
-    )
-    write_job(job, tmp_path / f"{name}.json")
-    command = [sys.executable, "-m", "training.distill", "--job", str(tmp_path / f"{name}.json")]
-    return store, subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
-
-
-def test_the_program_trains_and_its_bytes_repeat(tiny_folder, tmp_path):
-    store, done = job_for(tiny_folder, tmp_path, "one")
-    assert done.returncode == 0, done.stderr
-    assert "step 3/3" in done.stderr
-    assert store.read("distilled_adapter", "training_log")["step"].to_list() == [1, 2, 3]
-    base = load_model(ModelConfig(path=str(tiny_folder))).model
-    ids = torch.tensor([[5, 6, 7]])
-    before = base(ids).logits.detach()
-    adapted = PeftModel.from_pretrained(base, store.root / "distilled_adapter")
-    assert not torch.allclose(before, adapted(ids).logits, atol=1e-5)
-    other, _ = job_for(tiny_folder, tmp_path, "two")
-    file = "distilled_adapter/adapter_model.safetensors"
-    assert (store.root / file).read_bytes() == (other.root / file).read_bytes()
-
-
-def test_unknown_job_key_is_refused_by_name(tmp_path):
-    path = tmp_path / "job.json"
-    path.write_text(json.dumps({"contexts_pth": "x"}))
-    with pytest.raises(ConfigError, match="did you mean 'contexts_path'"):
-        read_job(path)
-
-
-def test_user_errors_are_one_line(tmp_path):
-    command = [sys.executable, "-m", "training.distill", "--job", str(tmp_path / "missing.json")]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: job")
-    assert done.stderr.count("\n") == 1
