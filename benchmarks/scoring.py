@@ -148,7 +148,7 @@ def _cpu_lines() -> list[str]:
 def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in [("layers", 8), ("rollouts", 8), ("prompt-tokens", 128), ("response-tokens", 128)]:
+    for name, default in [("layers", 8), ("rollouts", 4), ("prompt-tokens", 128), ("response-tokens", 128)]:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
