@@ -9,6 +9,7 @@ results file.
 import argparse
 import json
 import platform
+import shlex
 import sys
 import tempfile
 import time
@@ -121,7 +122,7 @@ def main() -> None:
                 print(f"seed {seed}, {arm}: done after {time.monotonic() - started:.0f} s", file=sys.stderr)
             contexts.append(context_accuracy(store, load_config(seed=seed)))
     report = {
-        "command": f"python -m benchmarks.effect --seeds {options.seeds}",
+        "command": shlex.join(["python", "-m", "benchmarks.effect", *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{platform.machine()}, {platform.processor() or 'CPU'}, Python {platform.python_version()}",
         "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},

@@ -1,4 +1,4 @@
-"""What may not change a draw: memory, the length limit, the checkpoint's own settings; and what is recorded beside it."""
+"""What may not change a draw: memory, length limit, the checkpoint's own settings; and what is recorded beside it."""
 
 import polars as pl
 import pytest
