@@ -44,7 +44,7 @@ def materialize(preset: str, config: Config, store: ArtifactStore, select: str =
     stages = {key.to_user_string() for key in selection} & set(Config.model_fields)
     result = definitions.resolve_job_def("all_stages").execute_in_process(
         asset_selection=sorted(selection),
-        instance=dg.DagsterInstance.get() if "DAGSTER_HOME" in os.environ else None,
+        instance=_instance(),
         run_config={
             "ops": {name: {"config": getattr(config, name).model_dump()} for name in stages},
             "resources": {
@@ -57,6 +57,15 @@ def materialize(preset: str, config: Config, store: ArtifactStore, select: str =
     events = result.get_asset_materialization_events()
     materializations = [event.step_materialization_data.materialization for event in events]
     return {m.asset_key.to_user_string(): bool(m.metadata["cached"].value) for m in materializations}
+
+
+def _instance() -> dg.DagsterInstance | None:
+    """Return the instance whose runs the UI shows, or none without DAGSTER_HOME: then the run leaves no record."""
+    home = os.environ.get("DAGSTER_HOME")
+    if home is None:
+        return None
+    Path(home).mkdir(parents=True, exist_ok=True)
+    return dg.DagsterInstance.get()
 
 
 def _print_summary(store: ArtifactStore, cached: dict[str, bool]) -> None:

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+os.environ.pop("DAGSTER_HOME", None)  # runs of tests stay out of the user's Dagster instance
 
 from pathlib import Path
 
