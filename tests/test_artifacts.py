@@ -77,5 +77,5 @@ def test_duckdb_reads_lists(tmp_path):
     rows = pl.DataFrame({"id": ["a"], "sample": [0], "neurons": [[3, 9]], "scores": [[0.5, 0.25]]})
     with store.write("neuron_scores", "f", {}) as writer:
         writer.append("neuron_scores", rows)
-    found = duckdb.sql(f"select list_sum(scores), len(neurons) X
+    found = duckdb.sql(f"select list_sum(scores), len(neurons) from '{store.path('neuron_scores')}'").fetchall()
     assert found == [(0.75, 2)]
