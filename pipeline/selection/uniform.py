@@ -9,4 +9,4 @@ from pipeline.selection.rule import Signals
 def uniform(signals: Signals) -> pl.DataFrame:
     """Score a question by a draw from [0, 1) that depends on the seed and the question's id alone."""
     ids = signals.pool["id"]
-    return pl.DataFrame({"id": ids, "score": [derive_seed(signals.seed, "uniform") / 2**64 for i in ids]})
+    return pl.DataFrame({"id": ids, "score": [derive_seed(signals.seed, "uniform", i) / 2**64 for i in ids]})
