@@ -40,7 +40,9 @@ def materialize(preset: str, config: Config, store: ArtifactStore, select: str =
     """Materialize the selected assets in this process; return for each whether its last result still stood."""
     definitions = build_definitions(preset, config)
     names = [asset.key for asset in definitions.resolve_all_asset_specs()]
-    selection = dg.AssetSelection.from_string(select).resolve(definitions.resolve_asset_graph()) if select else names
+    selection = (
+        dg.AssetSelection.from_string(select).resolve(definitions.resolve_asset_graph()) if select != "*" else names
+    )
     stages = {key.to_user_string() for key in selection} & set(Config.model_fields)
     result = definitions.resolve_job_def("all_stages").execute_in_process(
         asset_selection=sorted(selection),
