@@ -50,7 +50,7 @@ ROLLOUTS = _table(
     response_ids=(_TOKENS, False, "token ids sampled, the end token included when it was reached"),
     response=(pa.large_string(), False, "decoded response without special tokens"),
     logprobs=(_FLOATS, False, "log-probability of each response token at temperature 1 (nats)"),
-    finish_reason=(pa.large_string(), False, "stop or length"),
+    finish_reason=(pa.large_string(), False, "stop, length, or prompt_too_long (no response then)"),
     answer=(pa.large_string(), True, "extracted answer: option text, or text of an open answer; null is an abstention"),
     answer_index=(pa.int32(), True, "index of the extracted option, from 0; null for abstentions and open questions"),
     extraction=(pa.large_string(), False, "rule that found the answer, or why the extractor abstained"),
@@ -62,7 +62,7 @@ ROLLOUTS = _table(
 )
 PSEUDO_LABELS = _table(
     id=_ID,
-    state=(pa.large_string(), False, "majority, tie, or all_abstain"),
+    state=(pa.large_string(), False, "majority, tie, all_abstain, or too_few_votes"),
     pseudo_answer=(pa.large_string(), True, "answer with most votes; null unless the state is majority"),
     pseudo_index=(pa.int32(), True, "its option index; null for open questions and without majority"),
     representative=(pa.int32(), True, "sample number of the majority rollout with the highest mean log-probability"),
