@@ -9,9 +9,9 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import ArtifactStore
-from pipeline.chain import Outcome
 from pipeline.plots import histogram
 from pipeline.schemas import ARTIFACTS
+from pipeline.stage import Outcome
 
 _PREVIEW_ROWS = 5
 _PREVIEW_CHARS = 80

@@ -10,8 +10,8 @@ from assets.resources import StoreResource
 from assets.run_config import read_section, run_config
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
-from pipeline.chain import INPUTS, Outcome
-from pipeline.config import PROJECT_ROOT, Config, DistilledAdapterConfig, ModelConfig, RawPoolConfig, Section
+from pipeline.config import Config, DistilledAdapterConfig, ModelConfig, RawPoolConfig, Section
+from pipeline.stage import INPUTS, Outcome
 
 _DESCRIPTIONS = {
     "raw_pool": "Unlabelled questions, normalised to one record.",
@@ -122,7 +122,7 @@ def _distilled_adapter(section: DistilledAdapterConfig) -> dg.AssetsDefinition:
         settings = read_section(DistilledAdapterConfig, config)
         job = chain.distillation_job(folder, read_section(ModelConfig, model), settings)
         if not isinstance(job, Outcome):
-            pipes.run(context=context, command=job, cwd=str(PROJECT_ROOT))
+            pipes.run(context=context, command=job)
             job = Outcome(folder.require(name), cached=False)
         _log(context, job)
         return publish(folder, name, job)

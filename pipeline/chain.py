@@ -1,25 +1,16 @@
-"""The stages against a store of artifacts: what each depends on, and when its last result still stands.
+"""The stages against a store of artifacts: ``run_chain`` is the whole method in plain calls.
 
-A stage's fingerprint is taken over its configuration, the content of its inputs, the model's weights and the code of
-its room. Where the store holds a finished artifact of that fingerprint, nothing is computed. ``run_chain`` is the
-whole method in plain calls; the Dagster assets call the same functions one by one.
+The Dagster assets call the same functions one by one; ``pipeline.stage`` decides what needs no computing.
 """
 
-import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable
 
 import polars as pl
 
-from pipeline.artifacts import ArtifactStore, ArtifactWriter, Manifest, digest_file, digest_json
+from pipeline.artifacts import ArtifactStore, ArtifactWriter, digest_json
 from pipeline.config import (
-    PROJECT_ROOT,
     Config,
     CuratedSubsetConfig,
     DistilledAdapterConfig,
@@ -29,93 +20,22 @@ from pipeline.config import (
     PseudoLabelsConfig,
     RawPoolConfig,
     RolloutsConfig,
-    Section,
     TeacherContextsConfig,
     resolve_path,
 )
 from pipeline.errors import SourceError, TrainingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.jobs import DistillationJob, write_job
-from pipeline.models import load_model, load_tokenizer, model_fingerprint
+from pipeline.models import load_model, load_tokenizer
 from pipeline.neurons.score import score_rollouts
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.rollouts.vote import vote
 from pipeline.selection.rule import Signals
 from pipeline.selection.subset import select_subset
+from pipeline.stage import Outcome, Stage
 from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.questions import Questions
-
-INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "raw_pool": (),
-    "rollouts": ("raw_pool",),
-    "pseudo_labels": ("rollouts",),
-    "neuron_scores": ("rollouts",),
-    "curated_subset": ("raw_pool", "pseudo_labels", "neuron_scores"),
-    "teacher_contexts": ("raw_pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset"),
-    "distilled_adapter": ("teacher_contexts",),
-    "evaluation": ("raw_pool", "gold_labels", "rollouts", "pseudo_labels", "distilled_adapter"),
-}
-"""Artifacts that each stage reads; stages in the order in which they run."""
-
-_ROOMS: Final = {
-    "raw_pool": "pool",
-    "rollouts": "rollouts",
-    "pseudo_labels": "rollouts",
-    "neuron_scores": "neurons",
-    "curated_subset": "selection",
-    "teacher_contexts": "teacher",
-    "distilled_adapter": "../training",
-    "evaluation": "evaluation",
-}
-_LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a stage left in the store."""
-
-    manifest: Manifest
-    """Of the stage's artifact."""
-    cached: bool
-    """Whether an earlier result still stood and nothing was computed."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage about to run: where, with what configuration, on which model."""
-
-    name: str
-    """Stage, asset and artifact."""
-    store: ArtifactStore
-    """Where inputs are read and the result goes."""
-    section: Section
-    """The stage's configuration."""
-    model: ModelConfig | None = None
-    """The language model, for stages that depend on it."""
-    files: tuple[Path, ...] = ()
-    """Files outside the store that the stage reads."""
-
-    def provenance(self) -> dict[str, object]:
-        """Return everything that determines the result."""
-        return {
-            "config": self.section.model_dump(mode="json"),
-            "inputs": {name: self.store.require(name).digest for name in INPUTS[self.name]},
-            "files": {path.name: _digest_source(path) for path in self.files},
-            "model": model_fingerprint(self.model) if self.model else None,
-            "code": _code_digest(_ROOMS[self.name]),
-            "libraries": {name: version(name) for name in _LIBRARIES},
-        }
-
-    def run(self, compute: Callable[[ArtifactWriter], None]) -> Outcome:
-        """Return the standing result, or compute and store a new one."""
-        provenance = self.provenance()
-        fingerprint = digest_json(provenance)
-        if standing := self.store.current(self.name, fingerprint):
-            return Outcome(standing, cached=True)
-        with self.store.write(self.name, fingerprint, provenance) as writer:
-            compute(writer)
-        return Outcome(self.store.require(self.name), cached=False)
 
 
 def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
@@ -245,7 +165,7 @@ def distilled_adapter(store: ArtifactStore, model: ModelConfig, section: Distill
     job = distillation_job(store, model, section)
     if isinstance(job, Outcome):
         return job
-    code = subprocess.run(job, check=False, cwd=PROJECT_ROOT, env=os.environ).returncode  # noqa: S603  our own command
+    code = subprocess.run(job, check=False).returncode  # noqa: S603  our own command
     if code:
         raise TrainingError(f"the training process ended with code {code}: its last lines above say why")
     return Outcome(store.require("distilled_adapter"), cached=False)
@@ -285,16 +205,3 @@ def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> SourceError | None
     except SourceError as error:
         return error
     return None
-
-
-def _digest_source(path: Path) -> str:
-    # A missing file is reported by the reader, which knows the configuration key.
-    return digest_file(path) if path.is_file() else "missing"
-
-
-@cache
-def _code_digest(room: str) -> str:
-    package = PROJECT_ROOT / "pipeline"
-    shared = [package / f"{name}.py" for name in ("models", "prompts", "schemas", "seeding")]
-    files = [*(package / room).glob("*.py"), *shared]
-    return digest_json({path.name: digest_file(path) for path in files})

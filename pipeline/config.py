@@ -290,6 +290,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 def _describe(kind: type[Section], problem: Mapping[str, Any]) -> str:
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
+    if problem["type"] == "missing":
+        return f"missing key '{key}'"
     if problem["type"] != "extra_forbidden":
         return f"{key} = {problem['input']!r}: {problem['msg'].lower()}"
     fields = kind.model_fields

@@ -4,10 +4,13 @@ Questions are read in the pool's layout and sampled as the rollouts were, both t
 artifacts, so that a setting stands in one place.
 """
 
+import json
+import shlex
+
 import polars as pl
 
 from pipeline.artifacts import ArtifactStore, ArtifactWriter
-from pipeline.config import EvaluationConfig, ModelConfig, RawPoolConfig, RolloutsConfig
+from pipeline.config import EvaluationConfig, ModelConfig, RawPoolConfig, RolloutsConfig, load_config
 from pipeline.errors import SourceError
 from pipeline.evaluation.grade import grade
 from pipeline.evaluation.metrics import DISTILLED, IN_DOMAIN, OUT_OF_DOMAIN, UNTOUCHED, summarise
@@ -41,7 +44,7 @@ def evaluate(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig
         "training questions": store.require("teacher_contexts").rows["teacher_contexts"],
         "pseudo-labels that agree with gold": _pseudo_label_accuracy(store),
         "evaluation": section.model_dump(mode="json"),
-        "command": "make run",
+        "command": _command(store, model, section),
     }
     (writer.folder / "report.md").write_text(write_report(metrics, predictions, provenance), encoding="utf-8")
     (writer.folder / "reliability.png").write_bytes(reliability_diagram(predictions))
@@ -73,6 +76,20 @@ def read_questions(layout: RawPoolConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
     batches = list(ingestion)
     check_counts(ingestion.counts, layout)
     return pl.concat([b.raw_pool for b in batches]), pl.concat([b.gold_labels for b in batches])
+
+
+def _command(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig) -> str:
+    """Return the command that makes the figures again: the default preset and every setting that differs from it."""
+    default = load_config().model_dump(mode="json")
+    used = {"model": model.model_dump(mode="json"), "evaluation": section.model_dump(mode="json")}
+    used |= {name: store.require(name).provenance["config"] for name in default if name not in used}
+    changes = [
+        f"{name}.{key}={json.dumps(value)}"
+        for name, settings in used.items()
+        for key, value in settings.items()
+        if value != default[name][key]
+    ]
+    return shlex.join(["python", "-m", "assets", *(word for change in changes for word in ("--set", change))])
 
 
 def _pseudo_label_accuracy(store: ArtifactStore) -> str:

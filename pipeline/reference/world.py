@@ -14,8 +14,8 @@ worked examples only.
 What a model can know of the studied schools is set by how they are taught in the pretraining documents:
 an item is *easy* (nearly always taught right), *medium* (half of the time) or *misconceived* (mostly taught
 with one and the same wrong shift). Documents with worked examples teach the model to take a school's shift
-from the examples. So the model alone is confidently wrong on misconceived items, votes cannot reveal
-that, and examples of the same school can.
+from the examples, whatever it was taught about the school alone. How much of the wrong lessons a model keeps item by
+item depends on its size and training; the README says what the shipped one kept.
 
 Everything here is a pure function of ``WorldConfig``, its seed included.
 """

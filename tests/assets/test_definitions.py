@@ -6,9 +6,9 @@ import pytest
 from assets import build_definitions
 from assets.__main__ import main
 from assets.publish import preview
-from pipeline.chain import INPUTS
 from pipeline.config import Config, load_config
 from pipeline.schemas import ARTIFACTS
+from pipeline.stage import INPUTS
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,101 @@
+"""What a stage depends on, and when its last result still stands.
+
+A stage's fingerprint is taken over its configuration, the content of its inputs, the model's weights, the code it runs
+and the libraries below. Where the store holds a finished artifact of that fingerprint, nothing is computed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from pipeline.artifacts import ArtifactStore, ArtifactWriter, Manifest, digest_file, digest_json
+from pipeline.config import PROJECT_ROOT, ModelConfig, Section
+from pipeline.models import model_fingerprint
+
+INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "raw_pool": (),
+    "rollouts": ("raw_pool",),
+    "pseudo_labels": ("rollouts",),
+    "neuron_scores": ("rollouts",),
+    "curated_subset": ("raw_pool", "pseudo_labels", "neuron_scores"),
+    "teacher_contexts": ("raw_pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset"),
+    "distilled_adapter": ("teacher_contexts",),
+    "evaluation": ("raw_pool", "gold_labels", "rollouts", "pseudo_labels", "distilled_adapter"),
+}
+"""Artifacts that each stage reads; stages in the order in which they run."""
+
+_CODE: Final[Mapping[str, tuple[str, ...]]] = {
+    "raw_pool": ("pipeline/pool",),
+    "rollouts": ("pipeline/rollouts",),
+    "pseudo_labels": ("pipeline/rollouts",),
+    "neuron_scores": ("pipeline/neurons",),
+    "curated_subset": ("pipeline/selection",),
+    "teacher_contexts": ("pipeline/teacher", "pipeline/neurons"),
+    "distilled_adapter": ("training",),
+    "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),
+}
+"""Folders whose code a stage runs, besides the shared files."""
+_SHARED_FILES: Final = ("models", "prompts", "registry", "schemas", "seeding")
+_LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage left in the store."""
+
+    manifest: Manifest
+    """Of the stage's artifact."""
+    cached: bool
+    """Whether an earlier result still stood and nothing was computed."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage about to run: where, with what configuration, on which model."""
+
+    name: str
+    """Stage, asset and artifact."""
+    store: ArtifactStore
+    """Where inputs are read and the result goes."""
+    section: Section
+    """The stage's configuration."""
+    model: ModelConfig | None = None
+    """The language model, for stages that depend on it."""
+    files: tuple[Path, ...] = ()
+    """Files outside the store that the stage reads."""
+
+    def provenance(self) -> dict[str, object]:
+        """Return everything that determines the result."""
+        return {
+            "config": self.section.model_dump(mode="json"),
+            "inputs": {name: self.store.require(name).digest for name in INPUTS[self.name]},
+            "files": [_digest_source(path) for path in self.files],
+            "model": model_fingerprint(self.model) if self.model else None,
+            "code": _code_digest(self.name),
+            "libraries": {name: version(name) for name in _LIBRARIES},
+        }
+
+    def run(self, compute: Callable[[ArtifactWriter], None]) -> Outcome:
+        """Return the standing result, or compute and store a new one."""
+        provenance = self.provenance()
+        fingerprint = digest_json(provenance)
+        if standing := self.store.current(self.name, fingerprint):
+            return Outcome(standing, cached=True)
+        with self.store.write(self.name, fingerprint, provenance) as writer:
+            compute(writer)
+        return Outcome(self.store.require(self.name), cached=False)
+
+
+def _digest_source(path: Path) -> str:
+    # A missing file is reported by the reader, which knows the configuration key.
+    return digest_file(path) if path.is_file() else "missing"
+
+
+@cache
+def _code_digest(stage: str) -> str:
+    shared = [PROJECT_ROOT / "pipeline" / f"{name}.py" for name in _SHARED_FILES]
+    files = [*shared, *(file for folder in _CODE[stage] for file in (PROJECT_ROOT / folder).glob("*.py"))]
+    return digest_json({file.relative_to(PROJECT_ROOT).as_posix(): digest_file(file) for file in files})
