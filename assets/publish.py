@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.plots import histogram
@@ -24,7 +24,7 @@ def publish(store: ArtifactStore, name: str, outcome: Outcome) -> dg.Materialize
     metadata: dict[str, Any] = {
         "cached": outcome.cached,
         "dagster/row_count": manifest.rows[table],
-        "dagster/column_schema": _column_schema(store, name),
+        "dagster/column_schema": _column_schema(ARTIFACTS[name][table]),
         "path": dg.MetadataValue.path(str(store.path(name))),
         "fingerprint": manifest.fingerprint[:16],
         "preview": dg.MetadataValue.md(preview(store.scan(name).head(_PREVIEW_ROWS).collect())),
@@ -50,8 +50,7 @@ def _cell(value: object) -> str:
     return short
 
 
-def _column_schema(store: ArtifactStore, name: str) -> dg.TableSchema:
-    fields = pq.read_schema(store.path(name))
+def _column_schema(fields: pa.Schema) -> dg.TableSchema:
     return dg.TableSchema(
         columns=[
             dg.TableColumn(

@@ -23,11 +23,11 @@ from pipeline.config import (
     TeacherContextsConfig,
     resolve_path,
 )
-from pipeline.errors import SourceError, TrainingError
+from pipeline.errors import ArtifactError, SourceError, TrainingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.jobs import DistillationJob, write_job
 from pipeline.models import load_model, load_tokenizer
-from pipeline.neurons.score import score_rollouts
+from pipeline.neurons.score import NeuronScorer, score_shards
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.rollouts.vote import vote
@@ -89,14 +89,17 @@ def pseudo_labels(store: ArtifactStore, section: PseudoLabelsConfig) -> Outcome:
 
 
 def neuron_scores(store: ArtifactStore, model: ModelConfig, section: NeuronScoresConfig) -> Outcome:
-    """Score the neurons behind every rollout."""
+    """Score the neurons behind every rollout, shard by shard; a run that was cut off goes on at its last shard.
+
+    Raises ArtifactError for rollouts of other weights, and ModelError when too few rollouts can be scored.
+    """
+    stage = Stage("neuron_scores", store, section, model, resumable=True)
+    _check_same_weights(store, stage)
 
     def compute(writer: ArtifactWriter) -> None:
-        for scores, sizes in score_rollouts(store.read("rollouts"), load_model(model), section):
-            writer.append("neuron_scores", scores)
-            writer.append("neuron_sizes", sizes)
+        score_shards(store.scan("rollouts"), NeuronScorer(load_model(model), section), writer)
 
-    return Stage("neuron_scores", store, section, model).run(compute)
+    return stage.run(compute)
 
 
 def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcome:
@@ -205,3 +208,13 @@ def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> SourceError | None
     except SourceError as error:
         return error
     return None
+
+
+def _check_same_weights(store: ArtifactStore, stage: Stage) -> None:
+    """Raise ArtifactError when the rollouts are not the responses of the stage's model."""
+    sampled = store.require("rollouts").provenance.get("model")
+    if sampled is not None and sampled != stage.provenance()["model"]:
+        raise ArtifactError(
+            f"{store.path('rollouts')} was sampled with other weights or in another dtype than model.path = "
+            f"'{stage.model.path if stage.model else ''}' has now: materialize 'rollouts' again"
+        )

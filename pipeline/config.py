@@ -103,13 +103,17 @@ class NeuronScoresConfig(Section):
     top_k: int = Field(default=5_000, ge=1)
     """Global K per rollout."""
     top_k_per_layer: int = Field(default=2_000, ge=1)
-    """Neurons kept per layer and chunk; used by the cut over neurons."""
+    """Neurons kept per layer; used by the cut over neurons."""
     chunk_tokens: int = Field(default=128, ge=1)
-    """Response positions scored at once; bounds memory; the cut over entries does not depend on it."""
+    """Response positions scored at once; bounds memory, never results."""
     batch_tokens: int = Field(default=16_384, ge=1)
-    """Padded tokens of a forward batch; bounds memory, never results."""
+    """Padded tokens of a forward batch, halved when they exceed the memory; bounds memory, never results."""
+    shard_rollouts: int = Field(default=1_024, ge=1)
+    """Rollouts per stored shard: bounds memory, and what a killed run has to compute again; never changes a row."""
     score_dtype: Literal["float16", "float32"] = "float32"
-    """Type in which scores are stored; they are always accumulated in float32."""
+    """Precision to which scores are stored, float16 in half the space; they are always accumulated in float32."""
+    max_unscored_share: float = Field(default=0.5, ge=0, le=1)
+    """The stage fails when a larger share of the rollouts cannot be scored."""
 
 
 class CuratedSubsetConfig(Section):

@@ -1,7 +1,7 @@
 """The declared schema of every table: the contract between stages, checked on write and on read.
 
-A table is named ``<artifact>/<table>.parquet`` in the store. Column notes travel in the Parquet files. Raise
-``SCHEMA_VERSION`` when a column changes its meaning.
+A table is named ``<artifact>/<table>.parquet`` in the store: a file, or a folder of shards. Column notes travel in the
+Parquet files. Raise ``SCHEMA_VERSION`` when a column changes its meaning.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 def _table(**columns: tuple[pa.DataType, bool, str]) -> pa.Schema:
@@ -50,6 +50,11 @@ ROLLOUTS = _table(
     response_ids=(_TOKENS, False, "token ids sampled, the end token included when it was reached"),
     response=(pa.large_string(), False, "decoded response without special tokens"),
     logprobs=(_FLOATS, False, "log-probability of each response token at temperature 1 (nats)"),
+    self_certainty=(
+        pa.float64(),
+        True,
+        "mean over response tokens of KL(uniform, p) (nats); null without response",
+    ),
     finish_reason=(pa.large_string(), False, "stop, length, or prompt_too_long (no response then)"),
     answer=(pa.large_string(), True, "extracted answer: option text, or text of an open answer; null is an abstention"),
     answer_index=(pa.int32(), True, "index of the extracted option, from 0; null for abstentions and open questions"),
@@ -87,8 +92,17 @@ NEURON_SIZES = _table(
     score_sum=(pa.float64(), False, "sum of all positive contributions (logits)"),
     participation_ratio=(pa.float64(), False, "(sum c)^2 / sum c^2 over all positive contributions"),
     entropy_size=(pa.float64(), False, "exp of the entropy of all positive contributions, normalised"),
-    mean_logprob=(pa.float64(), False, "mean log-probability of the response tokens (nats)"),
     layer_counts=(_TOKENS, False, "kept neurons per layer"),
+    layer_scores=(_FLOATS, False, "sum of all positive contributions per layer (logits)"),
+    displacement=(pa.float64(), False, "mean RMS distance of the hidden state from first layer in to last layer out"),
+    mean_logprob=(pa.float64(), True, "mean log-probability of the response tokens (nats), as sampled"),
+    self_certainty=(pa.float64(), True, "mean over response tokens of KL(uniform, p) (nats), as sampled"),
+)
+UNSCORED_ROLLOUTS = _table(
+    id=_ID,
+    sample=_SAMPLE,
+    reason=(pa.large_string(), False, "reason code"),
+    detail=(pa.large_string(), False, "what is wrong, in words"),
 )
 CURATED_SUBSET = _table(
     id=_ID,
@@ -142,10 +156,17 @@ ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
     "quarantine": {"quarantine": QUARANTINE},
     "rollouts": {"rollouts": ROLLOUTS},
     "pseudo_labels": {"pseudo_labels": PSEUDO_LABELS},
-    "neuron_scores": {"neuron_scores": NEURON_SCORES, "neuron_sizes": NEURON_SIZES},
+    "neuron_scores": {
+        "neuron_scores": NEURON_SCORES,
+        "neuron_sizes": NEURON_SIZES,
+        "unscored_rollouts": UNSCORED_ROLLOUTS,
+    },
     "curated_subset": {"curated_subset": CURATED_SUBSET},
     "teacher_contexts": {"teacher_contexts": TEACHER_CONTEXTS},
     "distilled_adapter": {"training_log": TRAINING_LOG},
     "evaluation": {"predictions": PREDICTIONS, "metrics": METRICS},
 }
 """Tables of each artifact; the first is the one that downstream stages read."""
+
+ENCODINGS: Final[Mapping[str, str]] = {"neurons": "DELTA_BINARY_PACKED", "scores": "BYTE_STREAM_SPLIT"}
+"""Parquet encodings of list columns that are stored smaller than with a dictionary: ascending ids, and floats."""

@@ -38,7 +38,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),
 }
 """Folders whose code a stage runs, besides the shared files."""
-_SHARED_FILES: Final = ("models", "prompts", "registry", "schemas", "seeding")
+_SHARED_FILES: Final = ("batching", "models", "prompts", "registry", "schemas", "seeding")
 _LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow")
 
 
@@ -66,6 +66,8 @@ class Stage:
     """The language model, for stages that depend on it."""
     files: tuple[Path, ...] = ()
     """Files outside the store that the stage reads."""
+    resumable: bool = False
+    """Whether the stage writes shards, of which a run that was cut off loses only the last."""
 
     def provenance(self) -> dict[str, object]:
         """Return everything that determines the result."""
@@ -84,7 +86,8 @@ class Stage:
         fingerprint = digest_json(provenance)
         if standing := self.store.current(self.name, fingerprint):
             return Outcome(standing, cached=True)
-        with self.store.write(self.name, fingerprint, provenance) as writer:
+        with self.store.write(self.name, fingerprint, provenance, self.resumable) as writer:
+            writer.footer = {"fingerprint": fingerprint} if self.resumable else {}
             compute(writer)
         return Outcome(self.store.require(self.name), cached=False)
 

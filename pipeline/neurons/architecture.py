@@ -27,6 +27,8 @@ class MlpStack:
 
     backbone: nn.Module
     """The model without its unembedding."""
+    layers: tuple[nn.Module, ...]
+    """Decoder layers in order."""
     activations: tuple[nn.Module, ...]
     """Activation function of each layer's MLP; its output has width d_mlp."""
     down_projections: tuple[nn.Module, ...]
@@ -69,7 +71,7 @@ def find_mlp_stack(model: PreTrainedModel) -> MlpStack:
             f"{where}: the unembedding reads width {W_U.shape[1]} but the MLPs write width {W_down[0].shape[0]}: "
             "models that project between the two are not supported"
         )
-    return MlpStack(model.base_model, activations, down_projections, W_down, W_U)
+    return MlpStack(model.base_model, tuple(layers), activations, down_projections, W_down, W_U)
 
 
 def _decoder_layers(model: PreTrainedModel, where: str) -> nn.ModuleList:

@@ -1,4 +1,4 @@
-"""Reading MLP activations while the backbone runs, one layer at a time.
+"""Reading MLP activations and hidden states while the backbone runs, one layer at a time.
 
 Pinned by ``tests/neurons/test_collector.py``.
 """
@@ -50,6 +50,27 @@ def collect_activations(stack: MlpStack, unit: Unit, consume: Callable[[int, Ten
         for layer in range(stack.n_layers):
             hooks.callback(_attach(stack, unit, layer, observe).remove)
         hooks.callback(stack.backbone.register_forward_hook(verify).remove)
+        yield
+
+
+@contextmanager
+def collect_displacement(stack: MlpStack, consume: Callable[[Tensor], None]) -> Iterator[None]:
+    """Hand the displacement ``[B, S, D]`` of the hidden state from first layer in to last layer out to ``consume``.
+
+    Called once per forward of ``stack.backbone``; only the embeddings are kept while it runs.
+    """
+    embeddings: list[Tensor] = []
+
+    def enter(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        embeddings.append(inputs[0])
+
+    def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        consume(hidden - embeddings.pop())
+
+    with ExitStack() as hooks:
+        hooks.callback(stack.layers[0].register_forward_pre_hook(enter).remove)
+        hooks.callback(stack.layers[-1].register_forward_hook(leave).remove)
         yield
 
 
