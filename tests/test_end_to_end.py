@@ -1,6 +1,9 @@
 """The real chain on a slice of the embedded pool: real sampling, hooks and training."""
 
 import json
+import re
+import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -83,6 +86,25 @@ def test_adapter_and_report_are_files_for_people(done):
     assert set(metrics["model"]) == {"untouched", "distilled", "difference"}
     assert metrics.select((pl.col("low") <= pl.col("value")) & (pl.col("value") <= pl.col("high"))).to_series().all()
     assert "In-domain" in (store.root / "evaluation" / "report.md").read_text()
+
+
+def test_the_examples_of_the_documentation_run(done, tmp_path, monkeypatch):
+    duckdb = pytest.importorskip("duckdb")
+    (tmp_path / "data" / "runs").mkdir(parents=True)
+    (tmp_path / "data" / "runs" / "reference").symlink_to(done[0].root)
+    monkeypatch.chdir(tmp_path)
+    pages = [(PROJECT_ROOT / page).read_text() for page in ("README.md", "data/README.md")]
+    blocks = [block for page in pages for block in re.findall(r"```(python|sql)\n(.*?)```", page, re.DOTALL)]
+    programs = [text for kind, text in blocks if kind == "python" and "import polars" in text]
+    assert len(programs) == 2
+    for program in programs:
+        shown = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program], check=True, capture_output=True, text=True
+        )
+        assert "shape: " in shown.stdout
+    queries = [text for kind, text in blocks if kind == "sql"]
+    assert len(queries) == 3
+    assert all(duckdb.sql(query).fetchall() for query in queries)
 
 
 @pytest.mark.parametrize("change", ["deleted", "permuted"])

@@ -49,7 +49,7 @@ class NeuronScorer:
         self.stack = find_mlp_stack(language_model.model)
         self.config = config
         self._limits = Limits.of(language_model)
-        self._budget = TokenBudget(config.batch_tokens)
+        self.budget = TokenBudget(config.batch_tokens)
 
     @property
     def n_neurons(self) -> int:
@@ -68,7 +68,7 @@ class NeuronScorer:
         readable = [rollout for rollout in given if rollout.row not in refusals]
         readable.sort(key=lambda rollout: (rollout.n_tokens, rollout.id, rollout.sample))
         tables = [_EMPTY]
-        for batch, table in self._budget.run(readable, lambda rollout: rollout.n_tokens, self._score):
+        for batch, table in self.budget.run(readable, lambda rollout: rollout.n_tokens, self._score):
             tables.append(table)
             done(len(batch))
         scored = pl.concat(tables).sort("row")
