@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.artifacts import ArtifactStore
-from pipeline.plots import histogram
+from pipeline.plots import histogram, support_profile
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import Outcome
 
@@ -90,10 +90,19 @@ def _response_lengths(store: ArtifactStore) -> bytes:
     return histogram(lengths, "rollouts", "response tokens")
 
 
+def _neuron_support(store: ArtifactStore) -> bytes:
+    sizes = store.scan("neuron_scores", "neuron_sizes").filter(pl.col("score_sum") > 0)
+    shares = sizes.select(
+        layer=pl.int_ranges(pl.col("layer_scores").list.len()), share=pl.col("layer_scores") / pl.col("score_sum")
+    ).explode("layer", "share", empty_as_null=False)
+    profile = shares.group_by("layer").agg(pl.col("share").mean()).sort("layer")
+    return support_profile(sizes.select("n_neurons").collect()["n_neurons"], profile.collect()["share"])
+
+
 _PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
     "rollouts": _response_lengths,
     "pseudo_labels": _column_plot("pseudo_labels", "pseudo_labels", "vote_share", "vote share of the leading answer"),
-    "neuron_scores": _column_plot("neuron_scores", "neuron_sizes", "n_neurons", "neurons per rollout, |N|"),
+    "neuron_scores": _neuron_support,
     "curated_subset": _column_plot("curated_subset", "curated_subset", "score", "selection score"),
     "teacher_contexts": _column_plot("teacher_contexts", "teacher_contexts", "n_teacher_tokens", "teacher tokens"),
     "distilled_adapter": _file_plot("distilled_adapter", "training_curve.png"),

@@ -26,3 +26,15 @@ def histogram(values: Sequence[float] | npt.ArrayLike, title: str, xlabel: str) 
     axes.hist(finite, bins=_N_BINS, color="#0072B2", edgecolor="white", linewidth=0.5)
     axes.set(title=title, xlabel=xlabel, ylabel=f"count (of {finite.size})")
     return figure_png(figure)
+
+
+def support_profile(n_neurons: npt.ArrayLike, layer_shares: npt.ArrayLike) -> bytes:
+    """Return as PNG the sizes of neuron sets and the mean share of the score of each layer ``[L]``, first layer 0."""
+    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    sizes, layers = figure.subplots(1, 2)
+    sizes.hist(n_neurons, bins=_N_BINS, color="#0072B2", edgecolor="white", linewidth=0.5)
+    sizes.set(title="neuron sets", xlabel="neurons per rollout, |N|", ylabel=f"count (of {np.size(n_neurons)})")
+    layers.bar(np.arange(np.size(layer_shares)), layer_shares, color="#0072B2")
+    layers.xaxis.get_major_locator().set_params(integer=True)
+    layers.set(title="layer profile", xlabel="layer", ylabel="mean share of positive contributions")
+    return figure_png(figure)
