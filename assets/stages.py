@@ -10,7 +10,8 @@ from assets.resources import StoreResource
 from assets.run_config import read_section, run_config
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import Config, DistilledAdapterConfig, ModelConfig, RawPoolConfig, Section
+from pipeline.config import Config, DistilledAdapterConfig, ModelConfig, RawPoolConfig
+from pipeline.section import Section
 from pipeline.stage import INPUTS, Outcome
 
 _DESCRIPTIONS = {

@@ -5,26 +5,19 @@ preset (``presets/*.yaml``) states only what differs. ``load_config`` is the one
 Dagster and for benchmarks.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from pipeline.errors import ConfigError
+from pipeline.section import Section, parse_section
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PRESETS = PROJECT_ROOT / "pipeline" / "presets"
 DEFAULT_PRESET = "reference"
-S = TypeVar("S", bound="Section")
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, no unknown keys, field docstrings are the help texts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ModelConfig(Section):
@@ -260,15 +253,6 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
     return config if seed is None else config.with_seed(seed)
 
 
-def parse_section(kind: type[S], values: Mapping[str, Any], where: str) -> S:
-    """Validate ``values`` as ``kind``; a ConfigError names the place, the key and the nearest right key."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(_describe(kind, problem) for problem in error.errors())
-        raise ConfigError(f"{where}: {problems}") from error
-
-
 def resolve_path(path: str) -> Path:
     """Return ``path`` as it stands if it exists, else inside the project folder."""
     given = Path(path).expanduser()
@@ -289,18 +273,3 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     if not isinstance(target, dict):
         raise ConfigError(f"override '{override}': section '{section}' of the preset is not a mapping")
     target[field] = parsed
-
-
-def _describe(kind: type[Section], problem: Mapping[str, Any]) -> str:
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
-    if problem["type"] == "missing":
-        return f"missing key '{key}'"
-    if problem["type"] != "extra_forbidden":
-        return f"{key} = {problem['input']!r}: {problem['msg'].lower()}"
-    fields = kind.model_fields
-    for part in location[:-1]:
-        annotation = fields[part].annotation
-        fields = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else {}
-    nearest = difflib.get_close_matches(location[-1], fields, n=1, cutoff=0.0)
-    return f"unknown key '{key}'" + (f", did you mean '{nearest[0]}'?" if nearest else "")

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.artifacts import ArtifactStore, ArtifactWriter, Manifest, digest_file, digest_json
-from pipeline.config import PROJECT_ROOT, ModelConfig, Section
+from pipeline.config import PROJECT_ROOT, ModelConfig
 from pipeline.models import model_fingerprint
+from pipeline.section import Section
 
 INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "raw_pool": (),
