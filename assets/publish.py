@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.artifacts import ArtifactStore
-from pipeline.plots import histogram, support_profile
+from pipeline.plots import histogram, scatter, support_profile
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import Outcome
 
@@ -99,6 +99,12 @@ def _neuron_support(store: ArtifactStore) -> bytes:
     return support_profile(sizes.select("n_neurons").collect()["n_neurons"], profile.collect()["share"])
 
 
+def _drops(store: ArtifactStore) -> bytes:
+    drops = store.read("causal_check")
+    axes = ("drop with random neurons silenced (nats)", "drop with leading neurons silenced (nats)")
+    return scatter(drops["drop_random"], drops["drop_silenced"], "causal_check", *axes)
+
+
 _PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
     "rollouts": _response_lengths,
     "pseudo_labels": _column_plot("pseudo_labels", "pseudo_labels", "vote_share", "vote share of the leading answer"),
@@ -107,4 +113,5 @@ _PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
     "teacher_contexts": _column_plot("teacher_contexts", "teacher_contexts", "n_teacher_tokens", "teacher tokens"),
     "distilled_adapter": _file_plot("distilled_adapter", "training_curve.png"),
     "evaluation": _file_plot("evaluation", "reliability.png"),
+    "causal_check": _drops,
 }

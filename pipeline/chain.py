@@ -11,6 +11,7 @@ import polars as pl
 
 from pipeline.artifacts import ArtifactStore, ArtifactWriter, digest_json
 from pipeline.config import (
+    CausalCheckConfig,
     Config,
     CuratedSubsetConfig,
     DistilledAdapterConfig,
@@ -27,6 +28,7 @@ from pipeline.errors import ArtifactError, SourceError, TrainingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.jobs import DistillationJob, write_job
 from pipeline.models import load_model, load_tokenizer
+from pipeline.neurons.causal import silence_responses, summarise
 from pipeline.neurons.score import NeuronScorer, score_shards
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.rollouts.sampler import sample_rollouts
@@ -181,8 +183,21 @@ def evaluation(store: ArtifactStore, model: ModelConfig, section: EvaluationConf
     return stage.run(lambda writer: evaluate(store, model, section, writer))
 
 
+def causal_check(store: ArtifactStore, model: ModelConfig, section: CausalCheckConfig) -> Outcome:
+    """Silence the neurons that carry responses, against random ones: does the signal mean anything for this model?"""
+
+    def compute(writer: ArtifactWriter) -> None:
+        position = NeuronScoresConfig(**store.require("neuron_scores").provenance["config"]).position
+        rollouts, scores = store.scan("rollouts"), store.scan("neuron_scores")
+        table = silence_responses(rollouts, scores, load_model(model), section, position)
+        writer.append("causal_check", table)
+        writer.notes = summarise(table, section)
+
+    return Stage("causal_check", store, section, model).run(compute)
+
+
 def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") -> dict[str, Outcome]:
-    """Run the stages in order up to ``last`` and return the outcome of each."""
+    """Run the stages in order up to ``last``, optional ones left out, and return the outcome of each."""
     model = config.model
     steps: dict[str, Callable[[], Outcome]] = {
         "raw_pool": lambda: raw_pool(store, config.raw_pool),

@@ -17,6 +17,17 @@ def figure_png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+def scatter(x: npt.ArrayLike, y: npt.ArrayLike, title: str, xlabel: str, ylabel: str) -> bytes:
+    """Return points over the line y = x as PNG; the title says how many there are."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.axline((0, 0), slope=1, color="#999999", linewidth=1, label="y = x")
+    axes.scatter(x, y, s=12, color="#0072B2", alpha=0.6, linewidths=0)
+    axes.legend(frameon=False)
+    axes.set(title=f"{title} (n = {np.size(x)})", xlabel=xlabel, ylabel=ylabel)
+    return figure_png(figure)
+
+
 def histogram(values: Sequence[float] | npt.ArrayLike, title: str, xlabel: str) -> bytes:
     """Return a histogram of the finite values as PNG; the count axis says how many there are."""
     finite = np.asarray(values, dtype=np.float64)

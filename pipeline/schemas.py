@@ -149,6 +149,18 @@ METRICS = _table(
     k=(pa.int32(), False, "samples per question"),
     seed=(pa.int32(), False, "seed of sampling and bootstrap"),
 )
+CAUSAL_CHECK = _table(
+    id=_ID,
+    sample=_SAMPLE,
+    n_response_tokens=(pa.int32(), False, "response tokens read"),
+    n_silenced=(pa.int32(), False, "neurons silenced: those of the largest contributions to the response"),
+    layer_counts=(_TOKENS, False, "silenced neurons per layer; each random control has the same"),
+    logprob=(pa.float64(), False, "mean log-probability of the response tokens, no neuron silenced (nats)"),
+    logprob_silenced=(pa.float64(), False, "the same with the leading neurons silenced (nats)"),
+    logprob_random=(pa.float64(), False, "the same with random neurons silenced, mean over the controls (nats)"),
+    drop_silenced=(pa.float64(), False, "logprob minus logprob_silenced: what the leading neurons are worth (nats)"),
+    drop_random=(pa.float64(), False, "logprob minus logprob_random (nats)"),
+)
 
 ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
     "raw_pool": {"raw_pool": RAW_POOL},
@@ -165,6 +177,7 @@ ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
     "teacher_contexts": {"teacher_contexts": TEACHER_CONTEXTS},
     "distilled_adapter": {"training_log": TRAINING_LOG},
     "evaluation": {"predictions": PREDICTIONS, "metrics": METRICS},
+    "causal_check": {"causal_check": CAUSAL_CHECK},
 }
 """Tables of each artifact; the first is the one that downstream stages read."""
 

@@ -25,8 +25,11 @@ INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "teacher_contexts": ("raw_pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset"),
     "distilled_adapter": ("teacher_contexts",),
     "evaluation": ("raw_pool", "gold_labels", "rollouts", "pseudo_labels", "distilled_adapter"),
+    "causal_check": ("rollouts", "neuron_scores"),
 }
 """Artifacts that each stage reads; stages in the order in which they run."""
+OPTIONAL: Final = ("causal_check",)
+"""Stages that run only where they are asked for by name; nothing reads their artifacts."""
 
 _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "raw_pool": ("pipeline/pool",),
@@ -37,6 +40,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "teacher_contexts": ("pipeline/teacher", "pipeline/neurons"),
     "distilled_adapter": ("training",),
     "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),
+    "causal_check": ("pipeline/neurons",),
 }
 """Folders whose code a stage runs, besides the shared files."""
 _SHARED_FILES: Final = ("batching", "models", "prompts", "registry", "schemas", "seeding")
