@@ -185,6 +185,8 @@ def evaluation(store: ArtifactStore, model: ModelConfig, section: EvaluationConf
 
 def causal_check(store: ArtifactStore, model: ModelConfig, section: CausalCheckConfig) -> Outcome:
     """Silence the neurons that carry responses, against random ones: does the signal mean anything for this model?"""
+    stage = Stage("causal_check", store, section, model)
+    _check_same_weights(store, stage)
 
     def compute(writer: ArtifactWriter) -> None:
         position = NeuronScoresConfig(**store.require("neuron_scores").provenance["config"]).position
@@ -193,7 +195,7 @@ def causal_check(store: ArtifactStore, model: ModelConfig, section: CausalCheckC
         writer.append("causal_check", table)
         writer.notes = summarise(table, section)
 
-    return Stage("causal_check", store, section, model).run(compute)
+    return stage.run(compute)
 
 
 def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") -> dict[str, Outcome]:

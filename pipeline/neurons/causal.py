@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from pipeline.batching import TokenBudget
 from pipeline.config import CausalCheckConfig
 from pipeline.errors import ArtifactError, ConfigError, ModelError
 from pipeline.models import LanguageModel
@@ -75,7 +76,7 @@ def silence_responses(
         ArtifactError: no rollout has a scored response, or the scores are of another model.
         ConfigError: a layer has too few neurons left for the random controls.
         UnsupportedModelError: the model's neurons cannot be found.
-        ModelError: a batch exceeds the device's memory, or a log-probability is not finite.
+        ModelError: one response exceeds the device's memory, or a log-probability is not finite.
     """
     responses = _draw_responses(rollouts, scores, config)
     stack = find_mlp_stack(language_model.model)
@@ -87,13 +88,17 @@ def silence_responses(
     by_length = sorted(range(len(trials)), key=lambda i: trials[i].n_tokens)
     read: list[float] = []
     with tqdm(total=len(trials), desc="causal check", unit="reading", mininterval=1, disable=not progress) as bar:
-        for batch in _batches([trials[i] for i in by_length], config.batch_tokens):
-            read += mean_logprobs(batch, language_model, stack, position)
+        for batch, logprobs in TokenBudget(config.batch_tokens).run(
+            [trials[i] for i in by_length],
+            lambda trial: trial.n_tokens,
+            lambda batch: mean_logprobs(batch, language_model, stack, position),
+        ):
+            read += logprobs
             bar.update(len(batch))
-    logprobs = np.empty(len(trials))
-    logprobs[by_length] = read
+    in_order = np.empty(len(trials))
+    in_order[by_length] = read
     n_arms = 2 + config.n_controls
-    return _table(responses, trials[1::n_arms], logprobs.reshape(-1, n_arms), stack)
+    return _table(responses, trials[1::n_arms], in_order.reshape(-1, n_arms), stack)
 
 
 def summarise(table: pl.DataFrame, config: CausalCheckConfig) -> dict[str, Any]:
@@ -181,17 +186,6 @@ def matched_neurons(neurons: Neurons, d_mlp: int, seed: int) -> Neurons:
     return np.concatenate(drawn)
 
 
-def _batches(ordered: Sequence[Trial], batch_tokens: int) -> Iterator[list[Trial]]:
-    """Yield trials, shortest first, in batches of at most ``batch_tokens`` padded tokens, or of one trial."""
-    batch: list[Trial] = []
-    for trial in ordered:
-        if batch and (len(batch) + 1) * trial.n_tokens > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(trial)
-    yield batch
-
-
 @torch.inference_mode()
 def mean_logprobs(
     batch: Sequence[Trial], language_model: LanguageModel, stack: MlpStack, position: Position
@@ -199,7 +193,7 @@ def mean_logprobs(
     """Return the mean log-probability of each trial's response tokens (nats) while its neurons are silent.
 
     They come from the model's own logits, soft-capping and scales included, in one forward pass under teacher forcing.
-    Raises ModelError when that exceeds the device's memory or a value is not finite.
+    Raises ModelError when a value is not finite.
     """
     ids = [torch.tensor([*trial.prompt_ids, *trial.response_ids]) for trial in batch]
     tokens = pad_sequence(ids, batch_first=True).to(language_model.device)  # [B, S]; causal, so padding is never seen
@@ -214,17 +208,12 @@ def mean_logprobs(
             read.index_fill_(1, torch.from_numpy(index).to(read.device), 0.0)
         return silenced.reshape(activations.shape)
 
-    try:
-        with collect_activations(stack, "down_proj_input", silence):
-            logits = language_model.model(input_ids=tokens, use_cache=False).logits
-        losses = [
-            cross_entropy(logits[row, start - 1 : len(sequence) - 1].float(), tokens[row, start : len(sequence)])
-            for row, (start, sequence) in enumerate(zip(starts, ids, strict=True))
-        ]
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"causal_check: out of memory with {tokens.numel()} tokens in a batch: lower causal_check.batch_tokens"
-        ) from error
+    with collect_activations(stack, "down_proj_input", silence):
+        logits = language_model.model(input_ids=tokens, use_cache=False).logits
+    losses = [
+        cross_entropy(logits[row, start - 1 : len(sequence) - 1].float(), tokens[row, start : len(sequence)])
+        for row, (start, sequence) in enumerate(zip(starts, ids, strict=True))
+    ]
     for trial, loss in zip(batch, losses, strict=True):
         if not loss.isfinite():
             raise ModelError(
