@@ -1,9 +1,8 @@
 """Approximate top-k Jaccard for large pools: signatures propose candidates, exact similarities rank them.
 
-A signature has one bit per bin of a one-permutation MinHash (Li, Owen, Zhang, arXiv 1208.1259; empty bins borrow from
-a random one, Shrivastava, arXiv 1703.04664; one bit of each minimum, Li and Koenig, arXiv 0910.3349), so that two
-signatures agree in a share (1 + J) / 2 of their bits whatever the sizes of the sets, and Hamming distance ranks by
-similarity. faiss compares all of them. Pinned by ``tests/retrieval/test_sketch.py``; figures in ``benchmarks``.
+A signature has one bit (Li, Koenig, arXiv 0910.3349) of each minimum of a MinHash that hashes a set into bins until all
+are filled (Dahlgaard, Knudsen, Thorup, arXiv 1704.04370), so that two signatures agree in a share (1 + J) / 2 of their
+bits whatever the sizes of the sets, and Hamming distance ranks by similarity. faiss compares all of them. Pinned by ``tests/retrieval/test_sketch.py``; figures in ``benchmarks``.
 """
 
 from typing import Any, Final
@@ -18,8 +17,8 @@ from pipeline.retrieval.exact import NONE, insert_ranked
 from pipeline.retrieval.sets import NeuronSets
 
 _BINS: Final = 8192  # bits of a signature
-_MIN_PROPOSED: Final = 64  # candidates re-ranked per target
-_PROPOSED_PER_K: Final = 4
+_MIN_PROPOSED: Final = 128  # candidates ranked exactly per target
+_PROPOSED_PER_K: Final = 8
 _TARGETS: Final = 1024  # per search
 _EMPTY: Final = np.uint64(2**64 - 1)
 
@@ -56,11 +55,7 @@ def signatures(offsets: NDArray[np.int64], neurons: NDArray[np.int32]) -> NDArra
         if offsets[row + 1] > offsets[row]:
             minima = _bin_minima(neurons[offsets[row] : offsets[row + 1]])
             for place in range(_BINS):
-                source, attempt = np.uint64(place), 0
-                while minima[source] == _EMPTY:
-                    attempt += 1
-                    source = _mix(place + attempt * _BINS) % np.uint64(_BINS)
-                packed[row, place >> 3] |= np.uint8((minima[source] & np.uint64(1)) << np.uint64(place & 7))
+                packed[row, place >> 3] |= np.uint8((minima[place] & np.uint64(1)) << np.uint64(place & 7))
     return packed
 
 
@@ -90,11 +85,15 @@ def _mix(number: int) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def _bin_minima(neurons: NDArray[np.int32]) -> NDArray[np.uint64]:
-    minima = np.full(_BINS, _EMPTY, dtype=np.uint64)
-    for neuron in neurons:
-        word = _mix(neuron)
-        place, value = word % np.uint64(_BINS), word // np.uint64(_BINS)
-        minima[place] = min(minima[place], value)
+    """Hash a set that is not empty into bins, again by another function until none is empty; earlier ones win."""
+    minima, n_empty, attempt = np.full(_BINS, _EMPTY, dtype=np.uint64), _BINS, 0
+    while n_empty:
+        for neuron in neurons:
+            word = _mix(neuron + (attempt << 32))
+            place = word % np.uint64(_BINS)
+            n_empty -= minima[place] == _EMPTY
+            minima[place] = min(minima[place], (np.uint64(attempt) << np.uint64(40)) | (word >> np.uint64(24)))
+        attempt += 1
     return minima
 
 
