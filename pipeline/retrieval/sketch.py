@@ -1,8 +1,9 @@
 """Approximate top-k Jaccard for large pools: signatures propose candidates, exact similarities rank them.
 
 A signature has one bit (Li, Koenig, arXiv 0910.3349) of each minimum of a MinHash that hashes a set into bins until all
-are filled (Dahlgaard, Knudsen, Thorup, arXiv 1704.04370), so that two signatures agree in a share (1 + J) / 2 of their
-bits whatever the sizes of the sets, and Hamming distance ranks by similarity. faiss compares all of them. Pinned by ``tests/retrieval/test_sketch.py``; figures in ``benchmarks``.
+are filled (Dahlgaard, Knudsen, Thorup, arXiv 1704.04370). Two signatures agree in a share (1 + J) / 2 of their bits,
+whatever the sizes of the sets, so Hamming distance ranks by similarity; faiss compares all of them and keeps the first
+of equally distant ones. Pinned by ``tests/retrieval/test_sketch.py``; figures in ``benchmarks/results/retrieval.json``.
 """
 
 from typing import Any, Final
