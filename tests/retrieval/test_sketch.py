@@ -35,14 +35,14 @@ def structured_pool(n, seed=0):
 
 @pytest.fixture(scope="module")
 def pool():
-    return neuron_sets(list(structured_pool(3000)))
+    return neuron_sets(list(structured_pool(2000)))
 
 
-@pytest.mark.parametrize("k", [3, 12])
-def test_mean_similarity_is_nearly_that_of_the_exact_search(pool, k):
-    exact, sketched = nearest_exact(pool, pool, k + 1), nearest_by_overlap(pool, pool, k + 1, exact_up_to=100)
+def test_mean_similarity_is_nearly_that_of_the_exact_search(pool):
+    exact, sketched = nearest_exact(pool, pool, 13), nearest_by_overlap(pool, pool, 13, exact_up_to=100)
     assert (sketched[0][:, 0] == np.arange(len(pool))).all()
-    assert sketched[1][:, 1:].mean() >= 0.98 * exact[1][:, 1:].mean()
+    for k in (3, 12):
+        assert sketched[1][:, 1 : k + 1].mean() >= 0.98 * exact[1][:, 1 : k + 1].mean()
     assert (sketched[1] <= exact[1]).all()
 
 
@@ -73,10 +73,10 @@ def test_neither_threads_nor_other_targets_change_anything(pool):
     everything = nearest_by_overlap(pool, pool, 4, exact_up_to=0)
     numba.set_num_threads(1)
     try:
-        some = nearest_by_overlap(pool.rows(1500, 1700), pool, 4, exact_up_to=0)
+        some = nearest_by_overlap(pool.rows(1100, 1200), pool, 4, exact_up_to=0)
     finally:
         numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-    assert all(np.array_equal(a[1500:1700], b) for a, b in zip(everything, some, strict=True))
+    assert all(np.array_equal(a[1100:1200], b) for a, b in zip(everything, some, strict=True))
 
 
 def test_signatures_estimate_jaccard():
@@ -94,4 +94,4 @@ def test_signatures_estimate_jaccard():
 def test_without_faiss_the_extra_and_the_key_are_named(pool, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ConfigError, match=r"neuron-opsd\[sketch\].*teacher_contexts.exact_up_to"):
-        nearest_by_overlap(pool, pool, 3, exact_up_to=2999)
+        nearest_by_overlap(pool, pool, 3, exact_up_to=1999)
