@@ -22,12 +22,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import RESULTS, describe_machine, store_report
 from pipeline.retrieval.exact import build_index
 from pipeline.retrieval.nearest import nearest_by_overlap
 from pipeline.retrieval.sets import NeuronSets
 
-RESULTS = Path(__file__).parent / "results" / "retrieval.json"
 WIDTH, CORE, DOMAINS, PER_TOPIC = 350_000, 2_500, 20, 25
 PATHS = ("exact", "sketch")
 
@@ -106,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.retrieval", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[5_000, 10_000, 20_000, 50_000], help="numbers of sets")
     parser.add_argument("--k", type=int, default=12, help="neighbours, at least 4 (%(default)s)")
-    parser.add_argument("--output", type=Path, default=RESULTS, help="results file (%(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS / "retrieval.json", help="results file (%(default)s)")
     for name in ("--draw", "--measure", "--exact-up-to"):
         parser.add_argument(name, type=int if name == "--exact-up-to" else Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -115,11 +114,9 @@ def main() -> None:
     elif options.measure:
         sys.stdout.write(json.dumps(measure(options.measure, options.exact_up_to, options.k)))
     else:
-        machine = describe_machine("benchmarks.retrieval", ("numba", "numpy", "polars", "faiss-cpu"))
+        machine = describe_machine("retrieval", ("numba", "numpy", "polars", "faiss-cpu"))
         report = {"sizes": options.sizes, "k": options.k, "machine": machine, **compare(options.sizes, options.k)}
-        text = json.dumps(report, indent=2) + "\n"
-        options.output.write_text(text, encoding="utf-8")
-        sys.stdout.write(text)
+        store_report(report, options.output)
 
 
 if __name__ == "__main__":
