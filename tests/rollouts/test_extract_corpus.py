@@ -1,0 +1,43 @@
+"""The extractor on outputs written by hand; ``corpus/README.md`` says how they are noted."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.prompts import LETTERS
+from pipeline.rollouts.extract import extract_answer
+
+CORPUS = Path(__file__).parent / "corpus"
+OPTIONS = yaml.safe_load((CORPUS / "options.yaml").read_text(encoding="utf-8"))
+CATEGORIES = {
+    category: rows
+    for path in sorted(CORPUS.glob("*.yaml"))
+    if path.name != "options.yaml"
+    for category, rows in yaml.safe_load(path.read_text(encoding="utf-8")).items()
+}
+
+
+def stated(response, options):
+    """Write an extraction like the corpus does: a letter, an open answer, or a (reason)."""
+    found = extract_answer(response, options)
+    if found.answer is None:
+        return f"({found.rule})"
+    return LETTERS[found.index] if options else found.answer
+
+
+def failures(rows):
+    found = [(name, output, expected, stated(output, OPTIONS[name])) for name, output, expected, *_ in rows]
+    return [f"{name}: {output!r} says {expected}, read {got}" for name, output, expected, got in found if got != expected]
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_category(category):
+    assert not failures(CATEGORIES[category])
+
+
+def test_share_right():
+    rows = [row for rows in CATEGORIES.values() for row in rows]
+    wrong = failures(rows)
+    assert len(rows) >= 330
+    assert 1 - len(wrong) / len(rows) >= 0.995, "\n".join(wrong)
