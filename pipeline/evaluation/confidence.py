@@ -5,7 +5,7 @@ Both are tables of (model, split, id, confidence, correct), sorted, with ``corre
 
 import polars as pl
 
-from pipeline.evaluation.grade import normalised
+from pipeline.rollouts.equivalence import normalised
 
 _QUESTION = ["model", "split", "id"]
 

@@ -1,18 +1,14 @@
 """Grading of rollouts against gold labels: the one place where answers meet gold."""
 
 import logging
-import re
-import unicodedata
-from fractions import Fraction
 
 import polars as pl
 
 from pipeline.artifacts import conform
 from pipeline.errors import CurationError
+from pipeline.rollouts.equivalence import normalised
 from pipeline.schemas import PREDICTIONS
 
-_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?(?<=\d)(e[+-]?\d{1,3})?", re.ASCII)
-_MAX_NUMBER_CHARS = 100  # keeps exact arithmetic cheap on runaway digit strings
 _logger = logging.getLogger(__name__)
 
 
@@ -53,21 +49,3 @@ def grade(rollouts: pl.DataFrame, gold: pl.DataFrame, model: str, split: str) ->
     right = pl.when(pl.col("gold_index").is_not_null()).then(same_option).otherwise(same_text).fill_null(False)
     marked = graded.with_columns(model=pl.lit(model), split=pl.lit(split), correct=right).select(PREDICTIONS.names)
     return pl.DataFrame(conform(marked, PREDICTIONS, where))
-
-
-def normalised(column: str) -> pl.Expr:
-    """Return the expression of ``normalise_answer`` over a text column; nulls stay null."""
-    return pl.col(column).map_elements(normalise_answer, return_dtype=pl.String)
-
-
-def normalise_answer(text: str) -> str:
-    """Return the form in which two open answers are compared.
-
-    Case, outer and repeated white space and trailing periods do not count; plain decimal numbers, thousands
-    separators and exponents allowed, become their exact value.
-    """
-    plain = " ".join(unicodedata.normalize("NFC", text).casefold().split()).rstrip(". ")
-    number = plain.replace("\u2212", "-")  # typographic minus
-    if len(number) <= _MAX_NUMBER_CHARS and _NUMBER.fullmatch(number):
-        return str(Fraction(number.replace(",", "")))
-    return plain

@@ -27,7 +27,7 @@ _RULES = rf"""
       | \b(?:{_FOREIGN})(?:\s++(?:{_QUALITY}))?\s++(?:ist|lautet|is|est|es|[èé]|[-\u2013\u2014])(?!\w)
       | (?:{_CJK})\s*+(?:应?[是为為]|は|은|는)
       | (?<!不)选择?\s*+:?(?=\s*+[\W_]{{0,4}}+[A-Z]\b)
-      | \b(?:I|we)(?:\s(?:will|would)|['’](?:ll|d))?\s(?:choose|pick|select|go\swith)\b)
+      | \b(?:I|we)(?:\s(?:will|would)|['\u2019](?:ll|d))?\s(?:choose|pick|select|go\swith)\b)
   | (?P<statement_is>\b(?:statement|claim|assertion|proposition)\s++is\b)
   | (?:\b(?P<noun>option|choice|answer|letter)\s++|(?<![\w.'\u2019-]))[("'*_\[`]{{0,4}}+
     (?P<is_correct>(?-i:[A-Z]))[)"'*_\]`]{{0,4}}+
@@ -49,23 +49,24 @@ _HYPOTHETICAL = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_WRONG = re.compile(r"\b(?:wrong|incorrect|false|worst)\s+$", re.IGNORECASE)
+_WRONG = re.compile(r"\b(?:wrong|incorrect|false|worst)[ \t]+$", re.IGNORECASE)
 _ALTERNATIVE = re.compile(
     r"(?<!\w)[A-Z][)\]*_\"']*\s*(?:\bor|\band|\bnor|/|&|,)\s*(?:option\s+|choice\s+)?[(\[*_\"']*$"
 )
 
 # Only after an interjection: "this is wrong" alone is what an explanation says of the other options.
+_INTERJECTION = r"(?:but|no|oh|hm{1,4}|actually|sorry|oops|however)\b[,.!\u2026\s]{0,4}+"
 _RETRACTION = re.compile(
-    r"""
-    (?:(?<=[.!?\n])|\A)[\s*_]*+(?:(?:but|no|oh|hm++|actually|sorry|oops|however)\b[,.!\u2026\s]*+){0,3}+
-    (?:(?:wait|hold\son)\b\s*+[,.!:;\u2026\u2014-]|scratch\sthat\b|on\ssecond\sthoughts?\b
-      |(?<=[,.!\u2026\s])(?<![.!?\n]\s)(?<![.!?\n])
+    rf"""
+    (?:(?<=[.!?\n])|\A)[\s*_]{{0,8}}+
+    (?:(?:{_INTERJECTION}){{0,3}}+(?:(?:wait|hold\son)\b\s?[,.!:;\u2026\u2014-]|scratch\sthat\b|on\ssecond\sthoughts?\b)
+      |(?:{_INTERJECTION}){{1,3}}+(?:wait\s)?
        (?:(?:that|this|it)(?:['\u2019]s|\s(?:is|was))\s(?:wrong|incorrect|not\s(?:right|correct)|a\smistake)\b
          |(?:that|this|it)\s(?:cannot|can\snot|can['\u2019]t|isn['\u2019]t)\s(?:be\s)?(?:right|correct)\b
          |I\s(?:have\s)?(?:made\sa\smistake|made\san\serror|was\swrong)\b))
-  | \b(?:answer\sis|it\sis|it['\u2019]s)\s(?:\w{1,20}\s)?not\s[("'*]{0,4}(?P<not>(?-i:[A-Z]))\b
-  | (?<![\w'\u2019-])[("'*]{0,4}+(?P<wrong>(?-i:[A-Z]))[)"'*]{0,4}+\s(?:is|was)\s
-    (?:wrong|incorrect|not\s(?:right|correct|the\s\w{1,20}\s?answer))\b
+  | \b(?:answer\sis|it\sis|it['\u2019]s)\s(?:\w{{1,20}}\s)?not\s[("'*]{{0,4}}(?P<not>(?-i:[A-Z]))\b
+  | (?<![\w'\u2019-])[("'*]{{0,4}}+(?P<wrong>(?-i:[A-Z]))[)"'*]{{0,4}}+\s(?:is|was)\s
+    (?:wrong|incorrect|not\s(?:right|correct|the\s\w{{1,20}}\s?answer))\b
     """,
     re.IGNORECASE | re.VERBOSE,
 )

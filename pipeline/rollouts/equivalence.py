@@ -30,7 +30,7 @@ _TEX = [
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"\\[,;:! ()\[\]]|\\(?:left|right)(?![a-z])|[~$]"), " "),
     (re.compile(r"\\(?=[%#&])"), ""),
-    (re.compile(r"_\{?(\d{1,2}|\w)\}?(?!\w)"), r"\1"),
+    (re.compile(r"_(?:\{(\w{1,3})\}|(\d)|(\w)(?!\w))"), r"\1\2\3"),
     (re.compile(r"\^\{(\d+|\w)\}(?![\d.])"), r"^\1"),
 ]
 _SMALL = r"[({{]?(?P<{}>[+-]?\d{{1,3}})[)}}]?"
@@ -48,8 +48,9 @@ _QUANTITY = re.compile(
 _ROOT_OR_PI = re.compile(r"\\(?:sqrt|pi)(?![a-z])")
 # Without e and i, which the parser takes for constants; @ stands for a fraction, # for a root or pi.
 _ALPHABET = re.compile(r"[0-9a-df-hj-z.+*/^(){} @#-]++")
-# Words, ranges, dates and mixed numbers, which read as products and differences would coincide.
-_UNCLEAR = re.compile(r"\*\s*\*|[a-z][\s(]*\d|[a-z]{2}|[\d)}]\s+[\d(]|\d\s*(?:@|\([\d.\s]+\))|\.\d*\.|\d{16}|\A[\d./\s-]+\Z")
+# Words, ranges and dates, which would coincide as products and differences; mixed numbers, for which the parser also
+# takes "(2)(3)".
+_UNCLEAR = re.compile(r"\*\s*\*|[a-z][\s(]*\d|[a-z]{2}|\d\s+\d|[\d)}]\s*[@(]|[)}]\s*\d|\.\d*\.|\d{16}|\A[\d./\s-]+\Z")
 _EXPONENT = re.compile(r"\^[{(\s]*+-?(\d*+)")
 _MAX_EXPRESSION, _MAX_SYMBOLS, _MAX_ROOTS, _MAX_BRACKETS, _MAX_DEGREE = 60, 3, 3, 8, 12
 
@@ -129,8 +130,8 @@ def _is_safe(plain: str) -> bool:
 
 def _expression(plain: str) -> str | None:
     """Return the canonical form of an expression that is safe; None when it cannot be parsed or has no finite value."""
-    import sympy  # noqa: PLC0415 - a second to load, and only for open answers that are expressions
-    from latex2sympy2_extended import latex2sympy  # noqa: PLC0415
+    import sympy
+    from latex2sympy2_extended import latex2sympy
 
     try:
         tree = latex2sympy(plain)

@@ -46,7 +46,9 @@ _CAPITAL_ALONE = re.compile(
     r"|です|だ|である|입니다|이다|选项|項|项)"
 )
 _SMALL_ALONE = re.compile(rf"{CLOSER}*+[.)]?{CLOSER}*+{END_OF_LINE}")
-_NEXT = rf"{CLOSER}*+\s*+(?:(?P<sign>[,;/&+\u3001])\s*+(?:(?:{_OR})(?=\W))?|(?:\\text\{{\s*+)?(?P<word>{_OR})(?=\W|[A-Z]))"
+_NEXT = (
+    rf"{CLOSER}*+\s*+(?:(?P<sign>[,;/&+\u3001])\s*+(?:(?:{_OR})(?=\W))?|(?:\\text\{{\s*+)?(?P<word>{_OR})(?=\W|[A-Z]))"
+)
 _SECOND_LETTER = re.compile(
     rf"{_NEXT}[\s}}]*+(?:option\s++|choice\s++)?{MARK}{{0,16}}+(?P<letter>[A-Z](?!\w)|(?<=\()[a-z](?=\)))"
 )
@@ -66,6 +68,7 @@ class Options:
 
     def __init__(self, options: Sequence[str]) -> None:
         self._options = options
+        self._max_value = 40 + 2 * max(map(len, options))  # characters that may state a value, marks included
         truths = [_TRUTH.get(option.casefold()) for option in options]
         self.are_verdicts = len(truths) == 2 and set(truths) == {True, False}
         """Whether the options are true and false, or synonyms of them."""
@@ -86,7 +89,9 @@ class Options:
         small_is_word = prose and not any(bracket in before for bracket in "([{")
         named = _NAMED_LETTER.search(before) is not None or text[filled + 1 : filled + 2] == ")"
         found = self._read_letter(text, filled, rule, small_is_word, named)
-        return found or self._read_equal(text, at, rule, prose) or self._read_equal(text, filled, rule, prose)
+        for position in () if found else dict.fromkeys((at, filled)):
+            found = found or self._read_equal(text, position, rule, prose)
+        return found
 
     def read_letter(self, text: str, at: int, rule: str) -> Extraction | None:
         """Return the option that the letter at ``at`` names; abstains when there are fewer options.
@@ -171,7 +176,7 @@ class Options:
 
     def _read_equal(self, text: str, at: int, rule: str, prose: bool) -> Extraction | None:
         """Read a value that equals exactly one option's, as "0.5" does "1/2"."""
-        stated = read_open(text, at, rule, prose)
+        stated = read_open(text, at, rule, prose, self._max_value)
         if stated is None or stated.span is None:
             return None
         start, end = stated.span

@@ -60,9 +60,9 @@ MARKS = re.compile(rf"{MARK}{{0,16}}+")
 _OPEN_START = re.compile(r"\s*+:?[\s*`]*+")
 _SENTENCE_END = re.compile(r"""(?:(?<=\w{4})|(?<=[\d)\]}$"]))\.\s++(?=[A-Z])""")
 _BRACED = re.compile(rf"{_braced(4)}(?=\}})")
-_JSON_VALUE = re.compile(r'"((?:[^"\\\n]|\\.)*+)"|([^,}\n]*+)')
+_JSON_VALUE = re.compile(r""""((?:[^"\\\n]|\\.)*+)"|'([^'\n]*+)'|([^,}\n]*+)""")
 _WRAPPED = re.compile(
-    r"""\s*(?:\$(?P<math>[^$]+)\$|\\\((?P<tex>[^\n]+)\\\)|"(?P<quoted>[^"]+)"|`(?P<code>[^`]+)`|\*+(?P<bold>[^*]+)\*+"""
+    r"""\s*(?:\$(?P<math>[^$]+)\$|\\\((?P<tex>[^\n]+)\\\)|"(?P<quoted>[^"]+)"|'(?P<single>[^']+)'|`(?P<code>[^`]+)`|\*+(?P<bold>[^*]+)\*+"""
     r"""|\\(?:text|textbf|mathrm|boxed)\{(?P<text>[^{}]+)\}|\u201c(?P<curly>[^\u201d]+)\u201d)[\s.*]*"""
 )
 
@@ -73,20 +73,21 @@ def skip(pattern: re.Pattern[str], text: str, at: int) -> int:
     return match.end() if match else at
 
 
-def read_open(text: str, at: int, rule: str, prose: bool) -> Extraction | None:
+def read_open(text: str, at: int, rule: str, prose: bool, max_chars: int | None = None) -> Extraction | None:
     """Read free text at ``at`` to the end of its line, or of its sentence in ``prose``; None when there is none."""
-    start = skip(_OPEN_START, text, at)
+    stop = len(text) if max_chars is None else min(len(text), at + max_chars)
+    start = min(skip(_OPEN_START, text, at), stop)
     if prose and text[start : start + 4].casefold() == "not ":
         return None
     if rule == "boxed":
         end = skip(_BRACED, text, at)
-    elif rule == "json" and (match := _JSON_VALUE.match(text, start)):
-        start, end = match.span(1) if match[1] is not None else match.span(2)
+    elif rule == "json" and (match := _JSON_VALUE.match(text, start, stop)):
+        start, end = match.span(match.lastindex or 0)
     else:
-        line_end = text.find("</" if rule == "tag" else "\n", start)
-        end = len(text) if line_end < 0 else line_end
-    if prose and (stop := _SENTENCE_END.search(text, start, end)):
-        end = stop.start()
+        line_end = text.find("</" if rule == "tag" else "\n", start, stop)
+        end = stop if line_end < 0 else line_end
+    if prose and (sentence := _SENTENCE_END.search(text, start, end)):
+        end = sentence.start()
     span = _unwrapped(text, start, end)
     return Extraction(text[slice(*span)], None, rule, span) if span[0] < span[1] else None
 

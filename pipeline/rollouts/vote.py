@@ -1,12 +1,14 @@
 """Stage ``pseudo_labels``: the majority answer of a question's rollouts, and how united they are.
 
-Votes are counted by the text of the answer, which for options is their identity. Ties and abstentions are states of
-their own and leave no pseudo-label. Pinned by a plain loop in ``tests/rollouts/test_vote.py``.
+Votes are counted by the text of an option, which is its identity, and by the normal form of an open answer, so that
+"1/2" and "0.5" vote together. Ties and abstentions are states of their own and leave no pseudo-label. Pinned by a plain
+loop in ``tests/rollouts/test_vote.py``.
 """
 
 import polars as pl
 
 from pipeline.config import PseudoLabelsConfig
+from pipeline.rollouts.equivalence import normalised
 from pipeline.schemas import PSEUDO_LABELS
 
 
@@ -44,14 +46,21 @@ def vote(rollouts: pl.DataFrame, config: PseudoLabelsConfig) -> pl.DataFrame:
 
 
 def _count(rollouts: pl.DataFrame) -> pl.DataFrame:
-    """Return votes, option index and representative sample of every answer, most votes first within a question."""
+    """Return votes, option index and representative sample of every answer, most votes first within a question.
+
+    Of equal open answers, the spelling is the representative sample's.
+    """
+    is_open = pl.col("answer_index").is_null()
     return (
         rollouts.filter(pl.col("answer").is_not_null())
-        .with_columns(confidence=pl.col("logprobs").list.mean().fill_null(-float("inf")))
-        .sort("id", "answer", "confidence", "sample", descending=[False, False, True, False])
-        .group_by("id", "answer", maintain_order=True)
-        .agg(pl.col("answer_index", "sample").first(), votes=pl.len().cast(pl.Int64))
-        .sort("id", "votes", "answer", descending=[False, True, False])
+        .with_columns(
+            key=pl.when(is_open).then(normalised("answer")).otherwise("answer"),
+            confidence=pl.col("logprobs").list.mean().fill_null(-float("inf")),
+        )
+        .sort("id", "key", "confidence", "sample", descending=[False, False, True, False])
+        .group_by("id", "key", maintain_order=True)
+        .agg(pl.col("answer", "answer_index", "sample").first(), votes=pl.len().cast(pl.Int64))
+        .sort("id", "votes", "key", descending=[False, True, False])
     )
 
 

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from pipeline.artifacts import conform
 from pipeline.errors import CurationError
-from pipeline.evaluation.grade import grade, normalise_answer
+from pipeline.evaluation.grade import grade
+from pipeline.rollouts.equivalence import normalise_answer
 from pipeline.schemas import GOLD_LABELS, PREDICTIONS, ROLLOUTS
 
 
@@ -71,6 +72,7 @@ def test_refuses_no_gold_and_doubled_gold():
         (".5", "0.50."),
         ("\u22123", "-3"),
         ("+7", "7"),
+        ("1 000", "1000"),
         ("0.1", "0.10000"),
         ("  Sodium   CHLORIDE. ", "sodium chloride"),
         ("Stra\u00dfe", "STRASSE"),
@@ -88,7 +90,6 @@ def test_equal_answers(one, other):
         ("0.1", "0.1000000000000000055"),
         ("nan", "0"),
         ("x\u00b2", "x2"),
-        ("1 000", "1000"),
         ("-3", "3"),
     ],
 )
@@ -97,6 +98,5 @@ def test_different_answers(one, other):
 
 
 @given(st.text() | st.from_regex(r"[+-]?[0-9,]{1,6000}(\.[0-9]*)?(e[+-]?[0-9]{1,9})?", fullmatch=True))
-def test_normalising_any_text_never_fails_and_is_stable(text):
-    once = normalise_answer(text)
-    assert normalise_answer(once) == once or "/" in once  # fractions stand for decimals
+def test_normalising_any_text_never_fails_nor_sees_outer_space(text):
+    assert normalise_answer(text) == normalise_answer(f" {text}\n")

@@ -27,8 +27,8 @@ def stated(response, options):
 
 
 def failures(rows):
-    found = [(name, output, expected, stated(output, OPTIONS[name])) for name, output, expected, *_ in rows]
-    return [f"{name}: {output!r} says {expected}, read {got}" for name, output, expected, got in found if got != expected]
+    found = [(stated(output, OPTIONS[name]), output, expected) for name, output, expected, *_ in rows]
+    return [f"{output!r} says {expected}, read {got}" for got, output, expected in found if got != expected]
 
 
 @pytest.mark.parametrize("category", CATEGORIES)

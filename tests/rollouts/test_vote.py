@@ -85,6 +85,20 @@ def test_open_questions_have_an_answer_without_index():
     )
 
 
+def test_equal_open_answers_vote_together_by_the_representative_spelling():
+    """Three halves outvote two "2", in the spelling of the likeliest of the three."""
+    spellings = ["2", "1/2", "2", "0.50", r"\frac{1}{2}"]
+    rows = table({"p": [(1, [logprob]) for logprob in (-0.1, -2.0, -0.1, -1.0, -3.0)]}, open_questions=True)
+    row = vote(rows.with_columns(answer=pl.Series(spellings)), PseudoLabelsConfig()).row(0, named=True)
+    assert (row["pseudo_answer"], row["representative"], row["vote_share"]) == ("0.50", 3, 0.6)
+
+
+def test_options_vote_by_identity():
+    """Two options may be equal as numbers."""
+    rows = table({"p": [(0, [-1.0]), (1, [-1.0])]}).with_columns(answer=pl.Series(["0.5", "1/2"]))
+    assert vote(rows, PseudoLabelsConfig())["state"].to_list() == ["tie"]
+
+
 def test_byte_identical_for_any_order_of_rows():
     """Sums run in one order, so even the last bit of the entropy is stable."""
     pool = {q: [(a, [-0.5]) for a in (0, 0, 0, 1, 1, 2, 3)] for q in "pqr"}
