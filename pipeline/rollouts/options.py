@@ -24,7 +24,7 @@ from pipeline.rollouts.values import (
     skip,
 )
 
-_OR = r"and/or|or|and|oder|und|ou|et|of|en|o|y|e|или|и|或者?|和|または|か|또는"
+_OR = r"and/or|or|and|through|oder|und|ou|et|of|en|o|y|e|или|и|或者?|和|または|か|또는"
 _FILLERS = re.compile(
     rf"(?:{MARK}|[,:~\u2248]|(?:therefore|thus|hence|clearly|obviously|probably|likely|most|indeed|definitely|simply"
     r"|actually|again|of\scourse|approximately|roughly|about|I\s(?:think|believe|guess)|either|both"
