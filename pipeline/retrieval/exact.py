@@ -5,6 +5,9 @@ candidates that hold it, whose counters go up by one; a *frequent* one is a bit 
 of ``target & candidate`` reads 64 at a time. An increment costs about 1 ns and a word 0.13 ns (AMD EPYC, AVX-512), so
 bits win for a neuron in more than 1 / sqrt(64 / 0.13) = 1/22 of the sets; at 1/16, bits take no more memory than the
 posting list would, 2 bytes an entry, which bounds the index by half of the sets themselves.
+
+CPU time per pair, one thread, 500 against 5,000 sets of 5,300 neurons (``benchmarks.retrieval``): 0.5 us; scipy's
+sparse product 1.0 us, ranking not included; sparse_dot_topn 1.0 us; usearch's exact Tanimoto on 350,000 bits 2.8 us.
 """
 
 from typing import Any, Final, NamedTuple
