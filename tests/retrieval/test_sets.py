@@ -44,3 +44,9 @@ def test_parts_hold_the_same_sets(neurons, data):
     expected = [(key, sorted(s)) for key, s in zip(ids, neurons, strict=True)]
     assert list(members(sets.rows(start, max(start, stop))).items()) == expected[start : max(start, stop)]
     assert list(members(sets.take(np.array(rows, dtype=np.int64))).items()) == [expected[row] for row in rows]
+
+
+def test_many_sets_are_united_in_order():
+    rows = [(f"q{i:04}", {i, i + shift}) for shift in (1, 2) for i in range(1200)]
+    sets = NeuronSets.of(frame(rows), [f"q{i:04}" for i in range(1200)])
+    assert members(sets) == {f"q{i:04}": [i, i + 1, i + 2] for i in range(1200)}
