@@ -13,12 +13,13 @@ sparse product 1.0 us, ranking not included; sparse_dot_topn 1.0 us; usearch's e
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline.retrieval.sets import NeuronSets
+from pipeline.retrieval.threads import over_blocks
 
 NONE: Final = -1
 """Index of a neighbour that does not exist."""
@@ -26,7 +27,7 @@ _RARE: Final = -1
 _FREQUENT_SHARE: Final = 1 / 16
 _TILE: Final = 16  # targets that share one pass over the candidates' bits
 _CANDIDATES: Final = 2**16  # per index: their numbers within it fit 16 bits
-_TARGETS: Final = 1024  # per call of the kernel, so that the progress bar moves
+_TARGETS: Final = 256  # per call of the kernel, so that threads share the work and the progress bar moves
 
 
 class CandidateIndex(NamedTuple):
@@ -65,11 +66,13 @@ def nearest_exact(
     with tqdm(total=n_blocks * len(targets), desc="overlap", delay=2, mininterval=1, disable=not progress) as bar:
         for first in range(0, len(candidates), blocks[1]):
             index = build_index(candidates.rows(first, first + blocks[1]), first)
-            for start in range(0, len(targets), blocks[0]):
-                stop = start + blocks[0]
-                block = targets.rows(start, stop)
-                _compare(block.offsets, block.neurons, index, indices[start:stop], similarities[start:stop])
-                bar.update(len(block))
+
+            def compare(start: int, stop: int, index: CandidateIndex = index) -> None:
+                own = targets.offsets[start : stop + 1]
+                _compare(own, targets.neurons, index, indices[start:stop], similarities[start:stop])
+
+            for n_compared in over_blocks(compare, len(targets), blocks[0]):
+                bar.update(n_compared)
     return indices, np.maximum(similarities, 0)
 
 
@@ -130,7 +133,7 @@ def _list_holders(
     return holders
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _compare(
     offsets: NDArray[np.int64],
     neurons: NDArray[np.int32],
@@ -139,7 +142,7 @@ def _compare(
     similarities: NDArray[np.float64],
 ) -> None:
     n_targets = len(indices)
-    for tile in prange((n_targets + _TILE - 1) // _TILE):
+    for tile in range((n_targets + _TILE - 1) // _TILE):
         first, last = tile * _TILE, min(n_targets, (tile + 1) * _TILE)
         bits = _set_bits(offsets[first : last + 1], neurons, index.column, index.bits.shape[1])
         shared = _count_frequent(bits, index.bits)

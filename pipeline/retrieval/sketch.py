@@ -13,18 +13,20 @@ need twice the bits for the same quality.
 from typing import Any, Final
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline.errors import ConfigError
 from pipeline.retrieval.exact import NONE, insert_ranked
 from pipeline.retrieval.sets import NeuronSets
+from pipeline.retrieval.threads import over_blocks
 
 _BINS: Final = 8192  # bits of a signature
 _MIN_PROPOSED: Final = 128  # candidates ranked exactly per target
 _PROPOSED_PER_K: Final = 8
 _TARGETS: Final = 1024  # per search
+_ROWS: Final = 64  # per thread and call of a kernel
 _EMPTY: Final = np.uint64(2**64 - 1)
 
 
@@ -43,25 +45,41 @@ def nearest_sketched(
     indices = np.full((len(targets), k), NONE, dtype=np.int64)
     similarities = np.full((len(targets), k), -1.0)
     with tqdm(total=len(targets), desc="sketched overlap", delay=2, mininterval=1, disable=not progress) as bar:
-        for start in range(0, len(targets), _TARGETS):
-            block = targets.rows(start, start + _TARGETS)
+        for first in range(0, len(targets), _TARGETS):
+            block = targets.rows(first, first + _TARGETS)
             _, proposed = index.search(signatures(block.offsets, block.neurons), n_proposed)
-            ranked = indices[start : start + _TARGETS], similarities[start : start + _TARGETS]
-            _rerank(_arrays(block), _arrays(candidates), np.sort(proposed, axis=1), width, ranked)
-            bar.update(len(block))
+            proposed.sort(axis=1)
+            ranked = indices[first : first + _TARGETS], similarities[first : first + _TARGETS]
+
+            def rerank(
+                start: int, stop: int, block: NeuronSets = block, proposed: Any = proposed, ranked: Any = ranked
+            ) -> None:
+                own = block.offsets[start : stop + 1], block.neurons
+                others = candidates.offsets, candidates.neurons
+                _rerank(own, others, proposed[start:stop], width, (ranked[0][start:stop], ranked[1][start:stop]))
+
+            for n_ranked in over_blocks(rerank, len(block), _ROWS):
+                bar.update(n_ranked)
     return indices, np.maximum(similarities, 0)
 
 
-@njit(cache=True, nogil=True, parallel=True)
 def signatures(offsets: NDArray[np.int64], neurons: NDArray[np.int32]) -> NDArray[np.uint8]:
     """Return a signature for each set, ``[n, bytes]``; that of the empty set is 0."""
     packed = np.zeros((len(offsets) - 1, _BINS // 8), dtype=np.uint8)
-    for row in prange(len(packed)):
+    for _ in over_blocks(
+        lambda start, stop: _sign(offsets[start : stop + 1], neurons, packed[start:stop]), len(packed), _ROWS
+    ):
+        pass
+    return packed
+
+
+@njit(cache=True, nogil=True)
+def _sign(offsets: NDArray[np.int64], neurons: NDArray[np.int32], packed: NDArray[np.uint8]) -> None:
+    for row in range(len(packed)):
         if offsets[row + 1] > offsets[row]:
             minima = _bin_minima(neurons[offsets[row] : offsets[row + 1]])
             for place in range(_BINS):
                 packed[row, place >> 3] |= np.uint8((minima[place] & np.uint64(1)) << np.uint64(place & 7))
-    return packed
 
 
 def _load_faiss() -> Any:
@@ -73,10 +91,6 @@ def _load_faiss() -> Any:
             "pip install 'neuron-opsd[sketch]', or raise teacher_contexts.exact_up_to"
         ) from error
     return faiss
-
-
-def _arrays(sets: NeuronSets) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    return sets.offsets, sets.neurons
 
 
 @njit(cache=True, nogil=True)
@@ -102,10 +116,10 @@ def _bin_minima(neurons: NDArray[np.int32]) -> NDArray[np.uint64]:
     return minima
 
 
-@njit(cache=True, nogil=True, parallel=True)
+@njit(cache=True, nogil=True)
 def _rerank(targets: Any, candidates: Any, proposed: NDArray[np.int64], width: int, ranked: Any) -> None:
     (offsets, neurons), (others, other_neurons), (indices, similarities) = targets, candidates, ranked
-    for row in prange(len(indices)):
+    for row in range(len(indices)):
         held = np.zeros(width, dtype=np.uint8)
         own = neurons[offsets[row] : offsets[row + 1]]
         for neuron in own:

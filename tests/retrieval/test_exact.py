@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 import polars as pl
-import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,13 +64,21 @@ def test_rare_and_frequent_neurons_both_count():
     assert ranked(nearest_by_overlap(sets, sets, 7)) == list(naive(pool, pool, 7))
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core")
-def test_threads_change_nothing():
-    sets = neuron_sets(random_pool(200))
-    several = nearest_exact(sets, sets, 5)
-    numba.set_num_threads(1)
+def test_threads_change_nothing(monkeypatch):
+    sets, found = neuron_sets(random_pool(200)), []
+    for n_threads in (1, 3):
+        monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", n_threads)
+        found.append(nearest_exact(sets, sets, 5, blocks=(16, 2**16)))
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_threads_are_not_torchs():
+    """Numba's own parallel loops set the number of OpenMP threads, and with it the last bits of torch's results."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
-        one = nearest_exact(sets, sets, 5)
+        sets = neuron_sets([{1, 2}, {2, 3}])
+        nearest_exact(sets, sets, 1)
+        assert torch.get_num_threads() == 1
     finally:
-        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-    assert all(np.array_equal(a, b) for a, b in zip(several, one, strict=True))
+        torch.set_num_threads(before)

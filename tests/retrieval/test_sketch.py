@@ -69,13 +69,10 @@ def test_fewer_candidates_than_k_and_empty_sets():
     assert all(np.array_equal(a, b) for a, b in zip(exact, sketched, strict=True))
 
 
-def test_neither_threads_nor_other_targets_change_anything(pool):
+def test_neither_threads_nor_other_targets_change_anything(pool, monkeypatch):
     everything = nearest_by_overlap(pool, pool, 4, exact_up_to=0)
-    numba.set_num_threads(1)
-    try:
-        some = nearest_by_overlap(pool.rows(1100, 1200), pool, 4, exact_up_to=0)
-    finally:
-        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 1)
+    some = nearest_by_overlap(pool.rows(1100, 1200), pool, 4, exact_up_to=0)
     assert all(np.array_equal(a[1100:1200], b) for a, b in zip(everything, some, strict=True))
 
 
