@@ -7,13 +7,13 @@ Dagster and for benchmarks.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import Field
 
 from pipeline.errors import ConfigError
-from pipeline.section import Section, parse_section
+from pipeline.section import Section, apply_override, parse_section
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PRESETS = PROJECT_ROOT / "pipeline" / "presets"
@@ -271,7 +271,7 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of sections such as 'rollouts:', not a {type(tree).__name__}")
     for override in overrides:
-        _apply_override(tree, override)
+        apply_override(tree, override)
     config = parse_section(Config, tree, where=str(path))
     return config if seed is None else config.with_seed(seed)
 
@@ -281,18 +281,3 @@ def resolve_path(path: str) -> Path:
     given = Path(path).expanduser()
     inside = PROJECT_ROOT / given
     return inside if not given.exists() and inside.exists() else given
-
-
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    section, dot, field = key.strip().partition(".")
-    if not separator or not dot:
-        raise ConfigError(f"override '{override}' is not of the form section.key=value, such as rollouts.n_samples=8")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override '{override}': the value is not valid YAML") from error
-    target = tree.setdefault(section, {})
-    if not isinstance(target, dict):
-        raise ConfigError(f"override '{override}': section '{section}' of the preset is not a mapping")
-    target[field] = parsed

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import ConfigError
@@ -24,6 +25,22 @@ def parse_section(kind: type[S], values: Mapping[str, Any], where: str) -> S:
     except ValidationError as error:
         problems = "; ".join(_describe(kind, problem) for problem in error.errors())
         raise ConfigError(f"{where}: {problems}") from error
+
+
+def apply_override(tree: dict[str, Any], override: str) -> None:
+    """Set one value of a tree of sections from ``section.key=value``; raises ConfigError for another form."""
+    key, separator, value = override.partition("=")
+    section, dot, field = key.strip().partition(".")
+    if not separator or not dot:
+        raise ConfigError(f"override '{override}' is not of the form section.key=value, such as rollouts.n_samples=8")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override '{override}': the value is not valid YAML") from error
+    target = tree.setdefault(section, {})
+    if not isinstance(target, dict):
+        raise ConfigError(f"override '{override}': section '{section}' of the preset is not a mapping")
+    target[field] = parsed
 
 
 def _describe(kind: type[Section], problem: Mapping[str, Any]) -> str:
