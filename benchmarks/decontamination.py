@@ -1,0 +1,175 @@
+"""How well contamination is found: planted leaks in published questions, and false alarms beside them.
+
+Each file of ``--data`` (SciKnowEval's jsonl files, MMLU-Pro's test.parquet) is shuffled and halved into evaluation
+questions and a clean pool. ``--plants`` evaluation questions of each kind are put into the pool: verbatim, re-cased,
+with options shuffled, and edited (10 to 20 % of the words of stem and options, numbers and formulas left alone,
+replaced by random words or deleted, options shuffled too; texts of fewer than ``MIN_WORDS`` such words are not edited).
+
+The halves themselves share questions, as published files hold reworded copies. A clean row that is found counts as such
+a *twin*, not as false alarm, if it reads like the question that it is said to be independently of the detector's
+weights (``is_twin``). Precision is that of each kind alone beside all clean rows.
+``python -m benchmarks.decontamination --data DIR``.
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Callable, Iterator
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from scipy.stats import binomtest
+
+from benchmarks.machine import RESULTS, describe_machine, store_report
+from pipeline.config import PoolConfig, RawPoolConfig
+from pipeline.deduplication.contamination import contaminated
+from pipeline.deduplication.features import words
+from pipeline.pool.ingest import Ingestion
+
+OUTPUT = RESULTS / "decontamination.json"
+MIN_WORDS = 10
+SHOWN = 10
+"""False alarms and misses listed per file."""
+
+Row = dict[str, Any]
+
+
+def recase(row: Row, rng: random.Random, _: list[str]) -> None:
+    """Change the letter case of a question and its options."""
+    case = rng.choice([str.upper, str.lower, str.title])
+    row["question"], row["options"] = case(row["question"]), [case(option) for option in row["options"]]
+
+
+def shuffle(row: Row, rng: random.Random, _: list[str]) -> None:
+    """Reorder the options."""
+    rng.shuffle(row["options"])
+
+
+def edit(row: Row, rng: random.Random, vocabulary: list[str]) -> None:
+    """Replace or delete 10 to 20 % of the words, numbers and formulas left alone, and reorder the options."""
+    texts = [text.split(" ") for text in (row["question"], *row["options"])]
+    places = editable(row)
+    for text, word in rng.sample(places, round(rng.uniform(0.1, 0.2) * len(places))):
+        texts[text][word] = rng.choice(vocabulary) if rng.random() < 0.5 else ""
+    question, *options = (" ".join(filter(None, text)) for text in texts)
+    row["question"] = question
+    row["options"] = [new or old for new, old in zip(options, row["options"], strict=True)]
+    rng.shuffle(row["options"])
+
+
+def editable(row: Row) -> list[tuple[int, int]]:
+    """Return the places (number of the text, number of the word) of plain words."""
+    texts = [row["question"], *row["options"]]
+    return [(i, j) for i, text in enumerate(texts) for j, word in enumerate(text.split(" ")) if word.isalpha()]
+
+
+KINDS: dict[str, Callable[[Row, random.Random, list[str]], None]] = {
+    "verbatim": lambda *_: None,
+    "re-cased": recase,
+    "options shuffled": shuffle,
+    "edited": edit,
+}
+
+
+def read(path: Path) -> pl.DataFrame:
+    """Read a published file."""
+    layout = {"domain_column": "category"} if path.suffix == ".parquet" else {"format": "sciknoweval"}
+    section = RawPoolConfig.model_validate({"path": str(path), "max_quarantined_share": 1.0, **layout})
+    return pl.concat([batch.raw_pool for batch in Ingestion(section)]).select("id", "question", "options", "source")
+
+
+def plants(evaluation: pl.DataFrame, n: int, rng: random.Random) -> Iterator[Row]:
+    """Yield planted rows with their ``kind`` and the ``leak`` that they are."""
+    vocabulary = sorted({word for text in evaluation["question"] for word in text.split() if word.isalpha()})
+    for kind, change in KINDS.items():
+        rows = evaluation.sort("id").to_dicts()
+        eligible = [row for row in rows if kind != "edited" or len(editable(row)) >= MIN_WORDS]
+        for row in rng.sample(eligible, min(n, len(eligible))):
+            change(row, rng, vocabulary)
+            yield row | {"leak": row["id"], "kind": kind, "id": f"{kind}/{row['id']}"}
+
+
+def is_twin(one: Row, other: Row) -> bool:
+    """Return whether two rows read alike: stems by words, with the same numbers, and options by characters."""
+    stems = [words(row["question"]) for row in (one, other)]
+    numbers = [{word for word in stem if any(map(str.isdigit, word))} for stem in stems]
+    options = [" ".join(sorted(map(str.casefold, row["options"]))) for row in (one, other)]
+    alike = SequenceMatcher(None, *stems, autojunk=False).ratio()
+    return numbers[0] == numbers[1] and alike >= 0.8 and SequenceMatcher(None, *options, autojunk=False).ratio() >= 0.5
+
+
+def share(k: int, n: int) -> Row:
+    """Return a share with its Wilson interval at 95 %."""
+    if not n:
+        return {"n": 0}
+    interval = binomtest(k, n).proportion_ci(method="wilson")
+    return {"n": n, "value": k / n, "wilson_95": [interval.low, interval.high]}
+
+
+def measure(path: Path, n: int, seed: int) -> Row:
+    """Plant, look, count."""
+    rows = read(path).sort("id").sample(fraction=1, shuffle=True, seed=seed)
+    evaluation, clean = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    planted = list(plants(evaluation, n, random.Random(f"{path.name}-{seed}")))
+    pool = pl.concat([clean, pl.DataFrame(planted, schema=clean.schema)])
+    start = time.perf_counter()
+    evidence = {hit["id"]: hit for hit in contaminated(pool, evaluation, PoolConfig()).to_dicts()}
+    spent = time.perf_counter() - start
+    by_id = {row["id"]: row for row in evaluation.to_dicts()}
+    own = {row["id"]: row for row in clean.to_dicts()}
+    found = [(own[i], by_id[hit["evaluation_id"]], hit) for i, hit in evidence.items() if i in own]
+    alarms = [pair for pair in found if not is_twin(*pair[:2])]
+    kinds = {}
+    for kind in KINDS:
+        leaks = [row for row in planted if row["kind"] == kind]
+        hits = sum(row["id"] in evidence for row in leaks)
+        kinds[kind] = {"recall": share(hits, len(leaks)), "precision": share(hits, hits + len(alarms))}
+        kinds[kind]["right_question"] = share(
+            sum(row["id"] in evidence and evidence[row["id"]]["evaluation_id"] == row["leak"] for row in leaks), hits
+        )
+    return {
+        "evaluation": len(evaluation),
+        "clean": len(clean),
+        "twins": len(found) - len(alarms),
+        "false_alarms": share(len(alarms), len(clean)),
+        "seconds": spent,
+        "kinds": kinds,
+        "shown_false_alarms": [
+            {"score": hit["score"], "pool": pair[0]["question"][-200:], "evaluation": pair[1]["question"][-200:]}
+            for *pair, hit in alarms[:SHOWN]
+        ],
+        "shown_misses": [
+            {
+                "kind": row["kind"],
+                "planted": row["question"][-200:],
+                "evaluation": by_id[row["leak"]]["question"][-200:],
+            }
+            for row in [row for row in planted if row["id"] not in evidence][:SHOWN]
+        ],
+    }
+
+
+def main() -> None:
+    """Measure all files, print and store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the published files, at any depth")
+    parser.add_argument("--plants", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args()
+    paths = sorted([*options.data.rglob("*.jsonl"), *options.data.rglob("test.parquet")])
+    report = {
+        "machine": describe_machine("decontamination", ("polars", "numpy", "scipy")),
+        "setting": {"plants": options.plants, "seed": options.seed, "pool": PoolConfig().model_dump()},
+        "files": {
+            path.stem if path.suffix == ".jsonl" else "mmlu_pro": measure(path, options.plants, options.seed)
+            for path in paths
+        },
+    }
+    store_report(report, options.output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The stage ``pool``: what of the raw pool may be trained on, and why the rest may not. Never sees a gold answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from pipeline.config import PoolConfig, RawPoolConfig
+from pipeline.deduplication.contamination import EVIDENCE_SCHEMA, contaminated
+from pipeline.deduplication.families import stem_families
+from pipeline.deduplication.near_duplicates import near_duplicates
+from pipeline.deduplication.split import Part, split
+from pipeline.pool.ingest import Ingestion, check_counts
+from pipeline.schemas import DROPPED, POOL, RAW_POOL
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """One frame per table of the artifact ``pool``. Every raw question is in ``pool`` or in ``dropped``, once."""
+
+    pool: pl.DataFrame
+    """Questions to train on, in the raw pool's order, of schema POOL."""
+    dropped: pl.DataFrame
+    """The others with the reason, of schema DROPPED, sorted by id."""
+    contamination: pl.DataFrame
+    """Evidence for each contaminated question, of schema CONTAMINATION, sorted by id."""
+    in_domain_test: pl.DataFrame
+    """Questions held out of the pool's domains, of schema RAW_POOL; without gold, which stays in its own table."""
+    out_of_domain_test: pl.DataFrame
+    """Questions of the domains held out, of schema RAW_POOL."""
+
+    def reasons(self) -> str:
+        """Return how many questions were dropped for which reason, in words."""
+        counts = self.dropped["reason"].value_counts(sort=True)
+        return ", ".join(f"{reason} {count}" for reason, count in counts.iter_rows()) or "none dropped"
+
+
+def read_evaluation(paths: Sequence[Path], layout: RawPoolConfig) -> pl.DataFrame | None:
+    """Return the questions of evaluation files in the pool's ``layout``, or none without files.
+
+    Raises SourceError when a file cannot be read or too many of its rows are refused. Answers are not even read.
+    """
+    frames = []
+    for path in paths:
+        ingestion = Ingestion(layout.model_copy(update={"path": str(path), "limit": None, "answer_column": None}))
+        frames += [batch.raw_pool for batch in ingestion]
+        check_counts(ingestion.counts, ingestion.config)
+    return pl.concat(frames) if frames else None
+
+
+def prune(raw_pool: pl.DataFrame, evaluation: pl.DataFrame | None, config: PoolConfig) -> Pruned:
+    """Leave out contaminated questions, near-duplicates and held-out tests, in this order.
+
+    Both tables are of schema RAW_POOL; ``evaluation`` holds the questions that must not stand in the pool, if any.
+    """
+    evidence = pl.DataFrame(schema=EVIDENCE_SCHEMA)
+    if evaluation is not None and not evaluation.is_empty():
+        evidence = contaminated(raw_pool, evaluation, config)
+    clean = raw_pool.join(evidence, on="id", how="anti", maintain_order="left")
+    groups = near_duplicates(clean, config)
+    copies = groups.filter((pl.col("id") != pl.col("group")) & config.drop_near_duplicates)
+    kept = clean.join(copies, on="id", how="anti", maintain_order="left")
+    named = kept.join(groups.select("id", "group"), on="id", maintain_order="left")
+    named = named.join(stem_families(kept), on="id", maintain_order="left")
+    parted = named.join(split(named, config), on="id", maintain_order="left")
+    held = parted.filter(pl.col("part") != Part.POOL)
+    dropped = pl.concat(
+        [
+            _reasons(evidence, pl.lit("contaminated"), "evaluation_id", "score"),
+            _reasons(copies, pl.lit("near_duplicate"), "group", "similarity"),
+            held.select("id", reason="part", twin=pl.lit(None, pl.String), similarity=pl.lit(None, pl.Float64)),
+        ]
+    )
+    return Pruned(
+        pool=parted.filter(pl.col("part") == Part.POOL).select(POOL.names),
+        dropped=dropped.join(raw_pool, on="id").sort("id").select(DROPPED.names),
+        contamination=evidence,
+        in_domain_test=_test(parted, Part.IN_DOMAIN_TEST, RAW_POOL),
+        out_of_domain_test=_test(parted, Part.OUT_OF_DOMAIN_TEST, RAW_POOL),
+    )
+
+
+def _reasons(rows: pl.DataFrame, reason: pl.Expr, twin: str, similarity: str) -> pl.DataFrame:
+    return rows.select("id", reason=reason, twin=pl.col(twin), similarity=pl.col(similarity))
+
+
+def _test(parted: pl.DataFrame, part: Part, schema: pa.Schema) -> pl.DataFrame:
+    return parted.filter(pl.col("part") == part).select(schema.names)

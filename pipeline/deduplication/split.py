@@ -1,0 +1,88 @@
+"""A split into pool and tests that neither a stem family nor a group of near-duplicates crosses."""
+
+import difflib
+from enum import StrEnum
+
+import numpy as np
+import polars as pl
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from pipeline.config import PoolConfig
+from pipeline.errors import ConfigError
+from pipeline.seeding import derive_seed
+
+
+class Part(StrEnum):
+    """Where a question goes."""
+
+    POOL = "pool"
+    IN_DOMAIN_TEST = "in_domain_test"
+    OUT_OF_DOMAIN_TEST = "out_of_domain_test"
+    TIED = "tied_to_test"
+    """Nowhere: it belongs to the pool's domains but is of one group with a question of the out-of-domain test."""
+
+
+def split(questions: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
+    """Return ``id`` and ``part`` of every question (columns id, domain, group and family), sorted by id.
+
+    The out-of-domain test is whole domains. The in-domain test is drawn from the rest by whole groups, in an order that
+    depends on ``split_seed`` and the ids alone, as many as fit into the share asked for. Raises ConfigError for a
+    domain that no question has, and when no group is small enough for the share.
+    """
+    questions = questions.sort("id")
+    _check_domains(questions["domain"], config)
+    rows = questions.select(
+        "id",
+        held=pl.col("domain").is_in(config.out_of_domain),
+        component=pl.Series(_components(questions), dtype=pl.Int64),
+    ).with_columns(tied=pl.col("held").any().over("component"))
+    rest = rows.filter(~pl.col("tied")).group_by("component").agg(pl.col("id").min(), pl.len())
+    drawn = _draw(rest, config)
+    part = (
+        pl.when("held")
+        .then(pl.lit(Part.OUT_OF_DOMAIN_TEST))
+        .when("tied")
+        .then(pl.lit(Part.TIED))
+        .when(pl.col("component").is_in(drawn))
+        .then(pl.lit(Part.IN_DOMAIN_TEST))
+        .otherwise(pl.lit(Part.POOL))
+    )
+    return rows.select("id", part=part)
+
+
+def _components(questions: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Number the sets of questions that groups and families connect."""
+    n = questions.height
+    links = [questions[column].rank("dense").to_numpy().astype(np.int64) - 1 for column in ("group", "family")]
+    names = np.concatenate([n + links[0], 2 * n + links[1]])
+    edges = (np.ones(2 * n, dtype=bool), (np.tile(np.arange(n), 2), names))
+    _, labels = connected_components(coo_array(edges, shape=(3 * n, 3 * n)), directed=False)
+    return np.asarray(labels[:n], dtype=np.int64)
+
+
+def _draw(components: pl.DataFrame, config: PoolConfig) -> list[int]:
+    """Return the components (columns component, id and len) of the in-domain test."""
+    free = round(config.in_domain_share * int(components["len"].sum()))
+    drawn = []
+    for component, _, size in sorted(
+        components.iter_rows(), key=lambda row: derive_seed(config.split_seed, "split", row[1])
+    ):
+        if size <= free:
+            drawn.append(component)
+            free -= size
+    if config.in_domain_share and not drawn:
+        raise ConfigError(
+            f"pool.in_domain_share = {config.in_domain_share}: no stem family is small enough for a test of {free} "
+            "questions that no family crosses: raise the share, or set it to 0 and give a test of your own"
+        )
+    return drawn
+
+
+def _check_domains(domains: pl.Series, config: PoolConfig) -> None:
+    known = sorted(set(domains))
+    for domain in config.out_of_domain:
+        if domain not in known:
+            nearest = difflib.get_close_matches(domain, known, n=1, cutoff=0.0)
+            meant = f", did you mean '{nearest[0]}'?" if nearest and nearest[0] else ""
+            raise ConfigError(f"pool.out_of_domain: no question has the domain '{domain}'{meant}")
