@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.artifacts import ArtifactStore
+from pipeline.deduplication.statistics import plot_pool
 from pipeline.plots import histogram, scatter, support_profile
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import Outcome
@@ -67,6 +68,8 @@ def _column_schema(fields: pa.Schema) -> dg.TableSchema:
 def _note(value: Any) -> Any:
     if isinstance(value, str):
         return dg.MetadataValue.md(value)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return dg.MetadataValue.md(preview(pl.DataFrame(value)))
     return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value
 
 
@@ -105,7 +108,12 @@ def _drops(store: ArtifactStore) -> bytes:
     return scatter(drops["drop_random"], drops["drop_silenced"], "causal_check", *axes)
 
 
+def _pool(store: ArtifactStore) -> bytes:
+    return plot_pool(store.read("pool"), store.read("pool", "dropped"))
+
+
 _PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
+    "pool": _pool,
     "rollouts": _response_lengths,
     "pseudo_labels": _column_plot("pseudo_labels", "pseudo_labels", "vote_share", "vote share of the leading answer"),
     "neuron_scores": _neuron_support,

@@ -18,6 +18,7 @@ _DESCRIPTIONS = {
     "raw_pool": "Unlabelled questions, normalised to one record.",
     "gold_labels": "Gold answers where the source has them; only evaluation reads them.",
     "quarantine": "Refused rows with reasons.",
+    "pool": "Questions without near-duplicates, contamination and held-out tests; what was dropped, and why.",
     "rollouts": "Sampled responses to every question, with extracted answers.",
     "pseudo_labels": "Majority votes over the rollouts.",
     "neuron_scores": "MLP neurons that carry each rollout, with their contributions.",
@@ -35,6 +36,7 @@ def build_assets(config: Config) -> list[dg.AssetsDefinition]:
     """Return the assets, their launchpad defaults taken from ``config``."""
     return [
         _raw_pool(config.raw_pool),
+        _table_asset("pool", config.pool, chain.pool),
         _model_asset("rollouts", config.rollouts, chain.rollouts),
         _table_asset("pseudo_labels", config.pseudo_labels, chain.pseudo_labels),
         _model_asset("neuron_scores", config.neuron_scores, chain.neuron_scores),

@@ -6,6 +6,7 @@ The Dagster assets call the same functions one by one; ``pipeline.stage`` decide
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 
 import polars as pl
 
@@ -18,12 +19,15 @@ from pipeline.config import (
     EvaluationConfig,
     ModelConfig,
     NeuronScoresConfig,
+    PoolConfig,
     PseudoLabelsConfig,
     RawPoolConfig,
     RolloutsConfig,
     TeacherContextsConfig,
     resolve_path,
 )
+from pipeline.deduplication.prune import Pruned, prune, read_evaluation
+from pipeline.deduplication.statistics import describe
 from pipeline.errors import ArtifactError, SourceError, TrainingError
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.jobs import DistillationJob, write_job
@@ -55,26 +59,42 @@ def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
     ingestion = Ingestion(section)
     with (
         store.write("quarantine", fingerprint, provenance) as quarantine,
-        store.write("raw_pool", fingerprint, provenance) as pool,
+        store.write("raw_pool", fingerprint, provenance) as kept,
         store.write("gold_labels", fingerprint, provenance) as gold,
     ):
         for batch in ingestion:
-            pool.append("raw_pool", batch.raw_pool)
+            kept.append("raw_pool", batch.raw_pool)
             gold.append("gold_labels", batch.gold_labels)
             quarantine.append("quarantine", batch.quarantine)
         counts, refusal = ingestion.counts, _refusal(ingestion, section)
-        pool.discarded = gold.discarded = refusal is not None
-        pool.notes = {"read": counts.read, "kept": counts.kept, "quarantined": dict(counts.quarantined)}
+        kept.discarded = gold.discarded = refusal is not None
+        kept.notes = {"read": counts.read, "kept": counts.kept, "quarantined": dict(counts.quarantined)}
     if refusal:
         raise refusal
     return Outcome(store.require("raw_pool"), cached=False)
+
+
+def pool(store: ArtifactStore, section: PoolConfig) -> Outcome:
+    """Leave out near-duplicates, contaminated questions and held-out tests; raises SourceError when none is left."""
+    paths = [resolve_path(path) for path in section.decontaminate_against]
+
+    def compute(writer: ArtifactWriter) -> None:
+        layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
+        pruned = prune(store.read("raw_pool"), read_evaluation(paths, layout), section)
+        if pruned.pool.is_empty():
+            raise SourceError(f"no question is left in the pool: {pruned.reasons()}; change the section 'pool'")
+        for table in fields(Pruned):
+            writer.append(table.name, getattr(pruned, table.name))
+        writer.notes = describe(pruned)
+
+    return Stage("pool", store, section, files=tuple(paths)).run(compute)
 
 
 def rollouts(store: ArtifactStore, model: ModelConfig, section: RolloutsConfig) -> Outcome:
     """Sample responses to every pool question."""
 
     def compute(writer: ArtifactWriter) -> None:
-        for rows in sample_rollouts(store.read("raw_pool"), load_model(model), section):
+        for rows in sample_rollouts(store.read("pool"), load_model(model), section):
             writer.append("rollouts", rows)
 
     return Stage("rollouts", store, section, model).run(compute)
@@ -109,7 +129,7 @@ def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcom
 
     def compute(writer: ArtifactWriter) -> None:
         signals = Signals(
-            pool=store.read("raw_pool"),
+            pool=store.read("pool"),
             pseudo_labels=store.read("pseudo_labels"),
             neuron_sizes=store.read("neuron_scores", "neuron_sizes"),
             neuron_scores=store.scan("neuron_scores"),
@@ -123,7 +143,7 @@ def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcom
 def stored_questions(store: ArtifactStore) -> Questions:
     """Return the pool with its votes, rollouts and neurons."""
     return Questions(
-        pool=store.read("raw_pool"),
+        pool=store.read("pool"),
         pseudo_labels=store.read("pseudo_labels"),
         rollouts=store.scan("rollouts"),
         neuron_scores=store.scan("neuron_scores"),
@@ -134,9 +154,9 @@ def teacher_contexts(store: ArtifactStore, model: ModelConfig, section: TeacherC
     """Assemble the teacher's context of every selected question."""
 
     def compute(writer: ArtifactWriter) -> None:
-        pool = stored_questions(store)
+        questions = stored_questions(store)
         selected = store.read("curated_subset").filter(pl.col("selected"))["id"]
-        contexts = assemble_contexts(pool.only(selected), pool, load_tokenizer(model), section)
+        contexts = assemble_contexts(questions.only(selected), questions, load_tokenizer(model), section)
         writer.append("teacher_contexts", contexts)
 
     return Stage("teacher_contexts", store, section, model).run(compute)
@@ -203,6 +223,7 @@ def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") ->
     model = config.model
     steps: dict[str, Callable[[], Outcome]] = {
         "raw_pool": lambda: raw_pool(store, config.raw_pool),
+        "pool": lambda: pool(store, config.pool),
         "rollouts": lambda: rollouts(store, model, config.rollouts),
         "pseudo_labels": lambda: pseudo_labels(store, config.pseudo_labels),
         "neuron_scores": lambda: neuron_scores(store, model, config.neuron_scores),

@@ -226,9 +226,9 @@ class EvaluationConfig(Section):
     """Untouched against distilled on held-out questions; the only stage that reads gold labels."""
 
     in_domain_path: str = "data/reference/in_domain_test.jsonl"
-    """Held-out questions of the pool's domain, in the pool's layout."""
+    """Held-out questions of the pool's domain, in the pool's layout; a test split off the pool takes its place."""
     out_of_domain_path: str | None = "data/reference/out_of_domain_test.jsonl"
-    """Questions of other domains, in the pool's layout; none skips them."""
+    """Questions of other domains, likewise; none skips them."""
     n_samples: int = Field(default=8, ge=1)
     """Samples per question: the k of Avg@k and Maj@k."""
     n_resamples: int = Field(default=2_000, ge=100)
@@ -248,22 +248,24 @@ class Config(Section):
     """The language model."""
     raw_pool: RawPoolConfig = RawPoolConfig()
     """Stage 1."""
-    rollouts: RolloutsConfig = RolloutsConfig()
+    pool: PoolConfig = PoolConfig()
     """Stage 2."""
-    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
+    rollouts: RolloutsConfig = RolloutsConfig()
     """Stage 3."""
-    neuron_scores: NeuronScoresConfig = NeuronScoresConfig()
+    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
     """Stage 4."""
-    curated_subset: CuratedSubsetConfig = CuratedSubsetConfig()
+    neuron_scores: NeuronScoresConfig = NeuronScoresConfig()
     """Stage 5."""
-    teacher_contexts: TeacherContextsConfig = TeacherContextsConfig()
+    curated_subset: CuratedSubsetConfig = CuratedSubsetConfig()
     """Stage 6."""
-    distilled_adapter: DistilledAdapterConfig = DistilledAdapterConfig()
+    teacher_contexts: TeacherContextsConfig = TeacherContextsConfig()
     """Stage 7."""
-    evaluation: EvaluationConfig = EvaluationConfig()
+    distilled_adapter: DistilledAdapterConfig = DistilledAdapterConfig()
     """Stage 8."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Stage 9."""
     causal_check: CausalCheckConfig = CausalCheckConfig()
-    """Beside the chain, after stage 4."""
+    """Beside the chain, after stage 5."""
 
     def with_seed(self, seed: int) -> Self:
         """Return a copy in which every stage that draws at random uses ``seed``."""

@@ -196,6 +196,13 @@ ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
     "raw_pool": {"raw_pool": RAW_POOL},
     "gold_labels": {"gold_labels": GOLD_LABELS},
     "quarantine": {"quarantine": QUARANTINE},
+    "pool": {
+        "pool": POOL,
+        "dropped": DROPPED,
+        "contamination": CONTAMINATION,
+        "in_domain_test": RAW_POOL,
+        "out_of_domain_test": RAW_POOL,
+    },
     "rollouts": {"rollouts": ROLLOUTS},
     "pseudo_labels": {"pseudo_labels": PSEUDO_LABELS},
     "neuron_scores": {

@@ -18,13 +18,14 @@ from pipeline.section import Section
 
 INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "raw_pool": (),
-    "rollouts": ("raw_pool",),
+    "pool": ("raw_pool",),
+    "rollouts": ("pool",),
     "pseudo_labels": ("rollouts",),
     "neuron_scores": ("rollouts",),
-    "curated_subset": ("raw_pool", "pseudo_labels", "neuron_scores"),
-    "teacher_contexts": ("raw_pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset"),
+    "curated_subset": ("pool", "pseudo_labels", "neuron_scores"),
+    "teacher_contexts": ("pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset"),
     "distilled_adapter": ("teacher_contexts",),
-    "evaluation": ("raw_pool", "gold_labels", "rollouts", "pseudo_labels", "distilled_adapter"),
+    "evaluation": ("raw_pool", "gold_labels", "pool", "rollouts", "pseudo_labels", "distilled_adapter"),
     "causal_check": ("rollouts", "neuron_scores"),
 }
 """Artifacts that each stage reads; stages in the order in which they run."""
@@ -33,6 +34,7 @@ OPTIONAL: Final = ("causal_check",)
 
 _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "raw_pool": ("pipeline/pool",),
+    "pool": ("pipeline/deduplication", "pipeline/pool"),
     "rollouts": ("pipeline/rollouts",),
     "pseudo_labels": ("pipeline/rollouts",),
     "neuron_scores": ("pipeline/neurons",),
@@ -44,7 +46,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Folders whose code a stage runs, besides the shared files."""
 _SHARED_FILES: Final = ("batching", "models", "prompts", "registry", "schemas", "seeding")
-_LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow")
+_LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow", "rensa", "scipy")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ SLICE = (
     "evaluation.n_samples=2",
     "evaluation.n_resamples=100",
 )
-CURATION = ("raw_pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset", "teacher_contexts")
+CURATION = ("raw_pool", "pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset", "teacher_contexts")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,7 @@ def test_every_artifact_is_there_with_its_rows(done):
     rows = {name: store.require(name).rows[name] for name in CURATION}
     assert rows == {
         "raw_pool": 80,
+        "pool": 80,
         "rollouts": 160,
         "pseudo_labels": 80,
         "neuron_scores": 160,
@@ -79,7 +80,7 @@ def test_the_causal_check_runs_where_it_is_asked_for(done):
 
 def test_demonstrations_are_other_questions_of_the_pool(done):
     store, _, _ = done
-    pool = set(store.read("raw_pool")["id"])
+    pool = set(store.read("pool")["id"])
     for row in store.read("teacher_contexts").iter_rows(named=True):
         assert row["id"] not in row["demonstration_ids"]
         assert set(row["demonstration_ids"]) <= pool

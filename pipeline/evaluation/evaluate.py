@@ -41,7 +41,7 @@ def evaluate(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig
     writer.append("metrics", metrics)
     provenance = {
         "model": model.path,
-        "pool questions": store.require("raw_pool").rows["raw_pool"],
+        "pool questions": store.require("pool").rows["pool"],
         "training questions": store.require("teacher_contexts").rows["teacher_contexts"],
         "pseudo-labels that agree with gold": _pseudo_label_accuracy(store),
         "evaluation": section.model_dump(mode="json"),
@@ -53,11 +53,19 @@ def evaluate(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig
 
 
 def read_tests(store: ArtifactStore, section: EvaluationConfig) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
-    """Return questions (RAW_POOL) and gold answers (GOLD_LABELS) per split; raises SourceError on a leak."""
+    """Return questions (RAW_POOL) and gold answers (GOLD_LABELS) per split; raises SourceError on a leak.
+
+    A test that was split off the pool takes the place of a file.
+    """
     layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
-    pool_ids = store.scan("raw_pool").select("id").collect()["id"].implode()
+    pool_ids = store.scan("pool").select("id").collect()["id"].implode()
     tests = {}
     for split, path in ((IN_DOMAIN, section.in_domain_path), (OUT_OF_DOMAIN, section.out_of_domain_path)):
+        held_out = store.read("pool", f"{split}_test")
+        if len(held_out):
+            held_out = held_out.head(section.limit or len(held_out))
+            tests[split] = (held_out, store.read("gold_labels").join(held_out, on="id", how="semi"))
+            continue
         if path is None:
             continue
         questions, gold = read_questions(layout.model_copy(update={"path": path, "limit": section.limit}))
@@ -65,7 +73,7 @@ def read_tests(store: ArtifactStore, section: EvaluationConfig) -> dict[str, tup
         if len(leaked):
             raise SourceError(
                 f"{path}: {len(leaked)} test questions stand in the pool too, the first at {leaked['source'][0]}: "
-                "remove them from the pool or from the test"
+                "name the file in pool.decontaminate_against, or remove them from the test"
             )
         tests[split] = (questions, gold)
     return tests
