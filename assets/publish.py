@@ -9,12 +9,12 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from pipeline.artifacts import ArtifactStore
+from pipeline.markdown import markdown_table
 from pipeline.plots import histogram
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import Outcome
 
 _PREVIEW_ROWS = 5
-_PREVIEW_CHARS = 80
 
 
 def publish(store: ArtifactStore, name: str, outcome: Outcome) -> dg.MaterializeResult[Any]:
@@ -27,27 +27,13 @@ def publish(store: ArtifactStore, name: str, outcome: Outcome) -> dg.Materialize
         "dagster/column_schema": _column_schema(store, name),
         "path": dg.MetadataValue.path(str(store.path(name))),
         "fingerprint": manifest.fingerprint[:16],
-        "preview": dg.MetadataValue.md(preview(store.scan(name).head(_PREVIEW_ROWS).collect())),
+        "preview": dg.MetadataValue.md(markdown_table(store.scan(name).head(_PREVIEW_ROWS).collect())),
     }
     metadata |= {f"rows/{other}": rows for other, rows in manifest.rows.items() if other != table}
     metadata |= {key: _note(value) for key, value in manifest.notes.items()}
     if plot := _PLOTS.get(name):
         metadata["plot"] = dg.MetadataValue.md(_image(plot(store)))
     return dg.MaterializeResult(asset_key=name, metadata=metadata, data_version=dg.DataVersion(manifest.digest))
-
-
-def preview(rows: pl.DataFrame) -> str:
-    """Return a few rows as a Markdown table, long values cut; cell text is escaped, never markup."""
-    header = f"| {' | '.join(rows.columns)} |\n|{'---|' * len(rows.columns)}"
-    return "\n".join([header, *(f"| {' | '.join(map(_cell, row))} |" for row in rows.iter_rows())])
-
-
-def _cell(value: object) -> str:
-    text = str(value)
-    short = text if len(text) <= _PREVIEW_CHARS else f"{text[:_PREVIEW_CHARS]}…"
-    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("\n", " ")):
-        short = short.replace(character, escaped)
-    return short
 
 
 def _column_schema(store: ArtifactStore, name: str) -> dg.TableSchema:

@@ -21,14 +21,14 @@ from pipeline.config import (
     RawPoolConfig,
     RolloutsConfig,
     TeacherContextsConfig,
-    resolve_path,
 )
-from pipeline.errors import SourceError, TrainingError
-from pipeline.evaluation.evaluate import evaluate
+from pipeline.errors import QuarantineError, TrainingError
+from pipeline.evaluation.evaluate import evaluate, held_out_layouts
 from pipeline.jobs import DistillationJob, write_job
 from pipeline.models import load_model, load_tokenizer
 from pipeline.neurons.score import score_rollouts
 from pipeline.pool.ingest import Ingestion, check_counts
+from pipeline.pool.reader import find_sources
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.rollouts.vote import vote
 from pipeline.selection.rule import Signals
@@ -41,16 +41,16 @@ from pipeline.teacher.questions import Questions
 def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
     """Read the source into the artifacts ``raw_pool``, ``gold_labels`` and ``quarantine``.
 
-    Raises SourceError when too many rows are refused; the quarantine is stored even then.
+    Raises QuarantineError when too many rows are refused; the quarantine is stored even then.
     """
-    stage = Stage("raw_pool", store, section, files=(resolve_path(section.path),))
+    ingestion = Ingestion(section)
+    stage = Stage("raw_pool", store, section, sources=ingestion.sources)
     companions = ("gold_labels", "quarantine")
     provenance = stage.provenance()
     fingerprint = digest_json(provenance)
     standing = [store.current(name, fingerprint) for name in ("raw_pool", *companions)]
     if standing[0] and all(standing):
         return Outcome(standing[0], cached=True)
-    ingestion = Ingestion(section)
     with (
         store.write("quarantine", fingerprint, provenance) as quarantine,
         store.write("raw_pool", fingerprint, provenance) as pool,
@@ -62,7 +62,8 @@ def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
             quarantine.append("quarantine", batch.quarantine)
         counts, refusal = ingestion.counts, _refusal(ingestion, section)
         pool.discarded = gold.discarded = refusal is not None
-        pool.notes = {"read": counts.read, "kept": counts.kept, "quarantined": dict(counts.quarantined)}
+        pool.notes = quarantine.notes = counts.rows() | ingestion.tables()
+        gold.notes = {"usable": counts.gold, "unusable": counts.unusable_gold}
     if refusal:
         raise refusal
     return Outcome(store.require("raw_pool"), cached=False)
@@ -173,8 +174,8 @@ def distilled_adapter(store: ArtifactStore, model: ModelConfig, section: Distill
 
 def evaluation(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig) -> Outcome:
     """Compare the untouched with the distilled model on held-out questions."""
-    paths = [section.in_domain_path, *([section.out_of_domain_path] if section.out_of_domain_path else [])]
-    stage = Stage("evaluation", store, section, model, files=tuple(resolve_path(path) for path in paths))
+    sources = [source for layout in held_out_layouts(store, section).values() for source in find_sources(layout)]
+    stage = Stage("evaluation", store, section, model, sources=sources)
     return stage.run(lambda writer: evaluate(store, model, section, writer))
 
 
@@ -199,9 +200,9 @@ def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") ->
     return outcomes
 
 
-def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> SourceError | None:
+def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> QuarantineError | None:
     try:
         check_counts(ingestion.counts, section)
-    except SourceError as error:
+    except QuarantineError as error:
         return error
     return None

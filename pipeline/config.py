@@ -44,9 +44,15 @@ class RawPoolConfig(Section):
     """Where the unlabelled questions come from and which rows are refused."""
 
     path: str = "data/reference/pool.jsonl"
-    """File of questions."""
-    format: Literal["auto", "jsonl", "csv", "parquet", "sciknoweval"] = "auto"
-    """Source layout; auto goes by the file name's ending."""
+    """File, folder or pattern (data/**/*.jsonl.gz) of questions, or a data set: hf://datasets/<owner>/<name>."""
+    format: Literal["auto", "jsonl", "csv", "parquet", "sciknoweval", "mmlu_pro", "huggingface"] = "auto"
+    """Source layout; auto goes by each file name's ending. huggingface: path is a hub id or a folder of a data set."""
+    subset: str | None = None
+    """Name of the data set's configuration, for huggingface; none takes its only or default one."""
+    split: str = "train"
+    """Split of the data set, for huggingface."""
+    revision: str | None = None
+    """Branch, tag or commit of the data set on the hub; none takes the default branch."""
     question_column: str = "question"
     """Column of the question's text."""
     options_column: str | None = "options"
@@ -55,6 +61,14 @@ class RawPoolConfig(Section):
     """Column of the gold answer (letter, index or text); only ever stored in the gold table. None: no gold."""
     domain_column: str | None = "domain"
     """Column of the domain; none, or a source without it, leaves the domain empty."""
+    level_column: str | None = "level"
+    """Column of the level, such as L1 to L5 of SciKnowEval; likewise."""
+    task_column: str | None = "task"
+    """Column of the task; likewise."""
+    permute_options: bool = False
+    """Show the options in an order drawn per question, against the model's bias for positions; off keeps the source's."""
+    seed: int = 0
+    """Seed of the order of the options, combined with the question id."""
     instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is the letter of your choice."
     """Text appended to every question in the prompt; empty for none."""
     open_instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is your answer."

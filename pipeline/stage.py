@@ -4,16 +4,16 @@ A stage's fingerprint is taken over its configuration, the content of its inputs
 and the libraries below. Where the store holds a finished artifact of that fingerprint, nothing is computed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
 from pipeline.artifacts import ArtifactStore, ArtifactWriter, Manifest, digest_file, digest_json
 from pipeline.config import PROJECT_ROOT, ModelConfig, Section
 from pipeline.models import model_fingerprint
+from pipeline.pool.source import Source
 
 INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "raw_pool": (),
@@ -38,7 +38,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),
 }
 """Folders whose code a stage runs, besides the shared files."""
-_SHARED_FILES: Final = ("models", "prompts", "registry", "schemas", "seeding")
+_SHARED_FILES: Final = ("markdown", "models", "prompts", "registry", "schemas", "seeding")
 _LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow")
 
 
@@ -64,15 +64,15 @@ class Stage:
     """The stage's configuration."""
     model: ModelConfig | None = None
     """The language model, for stages that depend on it."""
-    files: tuple[Path, ...] = ()
-    """Files outside the store that the stage reads."""
+    sources: Sequence[Source] = ()
+    """Files and data sets outside the store that the stage reads."""
 
     def provenance(self) -> dict[str, object]:
         """Return everything that determines the result."""
         return {
             "config": self.section.model_dump(mode="json"),
             "inputs": {name: self.store.require(name).digest for name in INPUTS[self.name]},
-            "files": [_digest_source(path) for path in self.files],
+            "sources": [[source.name, source.digest()] for source in self.sources],
             "model": model_fingerprint(self.model) if self.model else None,
             "code": _code_digest(self.name),
             "libraries": {name: version(name) for name in _LIBRARIES},
@@ -87,11 +87,6 @@ class Stage:
         with self.store.write(self.name, fingerprint, provenance) as writer:
             compute(writer)
         return Outcome(self.store.require(self.name), cached=False)
-
-
-def _digest_source(path: Path) -> str:
-    # A missing file is reported by the reader, which knows the configuration key.
-    return digest_file(path) if path.is_file() else "missing"
 
 
 @cache

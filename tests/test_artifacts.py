@@ -6,7 +6,7 @@ import pytest
 from pipeline.artifacts import ArtifactStore
 from pipeline.errors import ArtifactError
 
-ROWS = pl.DataFrame({"source": ["f:1"], "reason": ["too_long"], "detail": ["d"], "raw": ["r"]})
+ROWS = pl.DataFrame({"source": ["f"], "line": [1], "reason": ["too_long"], "detail": ["d"], "raw": ["r"]})
 
 
 def write(store, rows=ROWS, fingerprint="f"):

@@ -53,21 +53,29 @@ def evaluate(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig
 
 def read_tests(store: ArtifactStore, section: EvaluationConfig) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
     """Return questions (RAW_POOL) and gold answers (GOLD_LABELS) per split; raises SourceError on a leak."""
-    layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
     pool_ids = store.scan("raw_pool").select("id").collect()["id"].implode()
     tests = {}
-    for split, path in ((IN_DOMAIN, section.in_domain_path), (OUT_OF_DOMAIN, section.out_of_domain_path)):
-        if path is None:
-            continue
-        questions, gold = read_questions(layout.model_copy(update={"path": path, "limit": section.limit}))
+    for split, layout in held_out_layouts(store, section).items():
+        questions, gold = read_questions(layout)
         leaked = questions.filter(pl.col("id").is_in(pool_ids))
         if len(leaked):
             raise SourceError(
-                f"{path}: {len(leaked)} test questions stand in the pool too, the first at {leaked['source'][0]}: "
+                f"{layout.path}: {len(leaked)} test questions stand in the pool too, the first at {leaked['source'][0]}: "
                 "remove them from the pool or from the test"
             )
         tests[split] = (questions, gold)
     return tests
+
+
+def held_out_layouts(store: ArtifactStore, section: EvaluationConfig) -> dict[str, RawPoolConfig]:
+    """Return per split how its questions are read: as the pool was, from another path."""
+    layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
+    paths = {IN_DOMAIN: section.in_domain_path, OUT_OF_DOMAIN: section.out_of_domain_path}
+    return {
+        split: layout.model_copy(update={"path": path, "limit": section.limit})
+        for split, path in paths.items()
+        if path is not None
+    }
 
 
 def read_questions(layout: RawPoolConfig) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -5,7 +5,6 @@ import pytest
 
 from assets import build_definitions
 from assets.__main__ import main
-from assets.publish import preview
 from pipeline.config import Config, load_config
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import INPUTS
@@ -61,11 +60,3 @@ def test_user_errors_are_one_line(tmp_path, capfd, arguments, message):
     errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
-
-
-def test_preview_escapes_what_data_say():
-    import polars as pl
-
-    table = preview(pl.DataFrame({"question": ["<script>|`x`\n"]}))
-    assert "<script>" not in table
-    assert table.count("\n") == 2

@@ -17,11 +17,10 @@ CONFIG = RolloutsConfig(n_samples=2, temperature=0.8, top_p=0.9, max_new_tokens=
 def pool(n: int = 7) -> pl.DataFrame:
     options = ["red", "blue"]
     rows = [
-        {"id": f"q{i}", "question": "x" * i, "options": options, "domain": "", "source": f"f:{i}"} for i in range(n)
+        {"id": f"q{i}", "options": options, "permutation": [0, 1], "prompt": render_question("x" * (5 * i), options)}
+        for i in range(n)
     ]
-    return pl.DataFrame(rows).with_columns(
-        prompt=pl.Series([render_question("x" * (5 * i), options) for i in range(n)])
-    )
+    return pl.DataFrame(rows)
 
 
 def sampled(frame: pl.DataFrame, lm, config: RolloutsConfig) -> pl.DataFrame:
