@@ -66,7 +66,7 @@ class RawPoolConfig(Section):
     task_column: str | None = "task"
     """Column of the task; likewise."""
     permute_options: bool = False
-    """Show the options in an order drawn per question, against the model's bias for positions; off keeps the source's."""
+    """Show the options in an order drawn per question, against bias for positions; off keeps the source's."""
     seed: int = 0
     """Seed of the order of the options, combined with the question id."""
     instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is the letter of your choice."

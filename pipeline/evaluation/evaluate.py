@@ -60,8 +60,8 @@ def read_tests(store: ArtifactStore, section: EvaluationConfig) -> dict[str, tup
         leaked = questions.filter(pl.col("id").is_in(pool_ids))
         if len(leaked):
             raise SourceError(
-                f"{layout.path}: {len(leaked)} test questions stand in the pool too, the first at {leaked['source'][0]}: "
-                "remove them from the pool or from the test"
+                f"{layout.path}: {len(leaked)} test questions stand in the pool too, the first at "
+                f"{leaked['source'][0]}: remove them from the pool or from the test"
             )
         tests[split] = (questions, gold)
     return tests

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from glob import has_magic
 from itertools import takewhile
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import pyarrow as pa
 
@@ -29,19 +28,19 @@ DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 """What reading raises when the storage fails, or a compressed stream is cut off, corrupt, or none."""
 
 
-def _open_zstd(path: Path) -> BinaryIO:
-    return cast(BinaryIO, io.BufferedReader(pa.input_stream(str(path), compression="zstd")))
+def _open_zstd(path: Path) -> io.BufferedIOBase:
+    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
 
 
-_DECOMPRESS: Mapping[str, Callable[[Path], BinaryIO]] = {
-    ".gz": lambda path: cast(BinaryIO, gzip.open(path)),
-    ".bz2": lambda path: cast(BinaryIO, bz2.open(path)),
-    ".xz": lambda path: cast(BinaryIO, lzma.open(path)),
+_DECOMPRESS: Mapping[str, Callable[[Path], io.BufferedIOBase]] = {
+    ".gz": gzip.GzipFile,
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
     ".zst": _open_zstd,
 }
 
 
-def open_bytes(path: Path) -> BinaryIO:
+def open_bytes(path: Path) -> io.BufferedIOBase:
     """Open a file for reading its decompressed bytes; raises OSError when there is no such file."""
     opener = _DECOMPRESS.get(path.suffix.lower())
     return opener(path) if opener else path.open("rb")

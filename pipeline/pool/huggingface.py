@@ -11,7 +11,7 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, IterableDataset, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HTTPError
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the base of network errors, of httpx
 
 from pipeline.config import RawPoolConfig, resolve_path
 from pipeline.errors import SourceError
@@ -68,6 +68,6 @@ def _open(source: Source, config: RawPoolConfig) -> Dataset | IterableDataset:
 def _unusable(name: str, error: BaseException) -> SourceError:
     words = " ".join(str(error).split()) or type(error).__name__
     return SourceError(
-        f"data set '{name}' cannot be opened ({words}): give raw_pool.path as a folder or hub id, with raw_pool.subset, "
-        "raw_pool.split and raw_pool.revision as the data set has them; the hub needs a network"
+        f"data set '{name}' cannot be opened ({words}): give raw_pool.path as a folder or hub id, with "
+        "raw_pool.subset, raw_pool.split and raw_pool.revision as the data set has them; the hub needs a network"
     )

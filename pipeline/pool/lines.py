@@ -1,9 +1,10 @@
 """Lines of a file as bytes, with a bound on their length."""
 
 import codecs
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.pool.files import DAMAGE, open_bytes
 from pipeline.pool.source import Problem, Reason
@@ -61,7 +62,7 @@ def read_lines(path: Path) -> Iterator[Line]:
             yield Line(number + 1, b"", damage=error)
 
 
-def _split(file: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+def _split(file: io.BufferedIOBase) -> Iterator[tuple[bytes, bool]]:
     while data := file.readline(MAX_LINE_BYTES + 1):
         overlong = len(data) > MAX_LINE_BYTES and not data.endswith(b"\n")
         if overlong:

@@ -55,8 +55,10 @@ def parse_question(values: Mapping[str, Any], config: RawPoolConfig) -> Question
     text = clean_text(text)
     if problem := _text_problem(text, options, config.max_question_chars):
         return problem
-    labels = [_label(values.get(name)) for name in (config.domain_column, config.level_column, config.task_column)]
-    if max(map(len, labels)) > MAX_LABEL_CHARS:
+    domain = _label(values, config.domain_column)
+    level = _label(values, config.level_column)
+    task = _label(values, config.task_column)
+    if max(len(domain), len(level), len(task)) > MAX_LABEL_CHARS:
         return Problem(Reason.TOO_LONG, f"domain, level or task of more than {MAX_LABEL_CHARS:,} characters")
     stem, *folded = _fold([text, *options])
     if len(set(folded)) < len(folded) and _repeats(options):
@@ -65,7 +67,7 @@ def parse_question(values: Mapping[str, Any], config: RawPoolConfig) -> Question
     order = _permutation(content, len(options), config)
     shown = [options[index] for index in order]
     prompt = render_question(text, shown, config.instruction if options else config.open_instruction)
-    return Question(content, text, options, _kind(folded), *labels, order, prompt)
+    return Question(content, text, options, _kind(folded), domain, level, task, order, prompt)
 
 
 def content_id(text: str, options: Sequence[str]) -> str:
@@ -108,7 +110,8 @@ def _kind(folded: Sequence[str]) -> str:
     return "true_or_false" if len(folded) == 2 and set(folded) in _TRUTH_OPTIONS else "multiple_choice"
 
 
-def _label(value: object) -> str:
+def _label(values: Mapping[str, Any], column: str | None) -> str:
+    value = values.get(column) if column is not None else None
     if value is None:
         return ""
     text = clean_text(str(value))

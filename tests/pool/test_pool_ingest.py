@@ -51,7 +51,7 @@ def jsonl(folder: Path, rows: list[Any]) -> Path:
 
 def test_kept_row_is_clean_and_rendered(tmp_path: Path) -> None:
     row = {"question": "  Cafe\u0301? ", "options": [" 1.5", 2], "answer": "B", "domain": "d"}
-    whole, counts = run(jsonl(tmp_path, [row, {"question": "Open?"}]), instruction="Go.", open_instruction="Say.")
+    whole, _ = run(jsonl(tmp_path, [row, {"question": "Open?"}]), instruction="Go.", open_instruction="Say.")
     first, second = whole.raw_pool.to_dicts()
     assert (first["question"], first["options"], first["domain"]) == ("Caf\u00e9?", ["1.5", "2"], "d")
     assert first["prompt"] == "Caf\u00e9?\nA. 1.5\nB. 2\n\nGo."
