@@ -19,7 +19,8 @@ from pipeline.pool.parquet import BATCH_ROWS, batch_rows
 from pipeline.pool.source import Source, SourceRow, check_columns, configured_columns, damaged
 
 HUB_PREFIX = "hf://datasets/"
-_FAILURES = (OSError, ValueError, KeyError, HTTPError, DatasetsError, pa.ArrowException)
+_FAILURES = (OSError, HTTPError, DatasetsError, pa.ArrowException, ValueError, TypeError, LookupError, AttributeError)
+"""What the library raises: the last four for metadata that it did not expect, of a damaged folder for instance."""
 
 
 def find_dataset(config: RawPoolConfig) -> Source:
@@ -51,6 +52,7 @@ def read_huggingface(source: Source, config: RawPoolConfig) -> Iterator[SourceRo
     number = 0
     try:
         for batch in batches.iter(BATCH_ROWS):
+            batch.validate(full=True)  # Arrow trusts the offsets in a file, and reads where they point
             yield from batch_rows(batch, source, number)
             number += batch.num_rows
     except _FAILURES as error:
