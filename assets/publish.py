@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.markdown import markdown_table
-from pipeline.plots import histogram
+from pipeline.plots import bars, histogram
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import Outcome
 
@@ -77,7 +77,19 @@ def _response_lengths(store: ArtifactStore) -> bytes:
     return histogram(lengths, "rollouts", "response tokens")
 
 
+def _question_lengths(store: ArtifactStore) -> bytes:
+    lengths = store.scan("raw_pool").select(pl.col("question").str.len_chars()).collect()["question"]
+    return histogram(lengths, "raw_pool", "characters of the question")
+
+
+def _refusal_reasons(store: ArtifactStore) -> bytes:
+    counts = store.scan("quarantine").group_by("reason").len().sort("len", "reason").collect()
+    return bars(counts["reason"].to_list(), counts["len"], "quarantine", "refused rows")
+
+
 _PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
+    "raw_pool": _question_lengths,
+    "quarantine": _refusal_reasons,
     "rollouts": _response_lengths,
     "pseudo_labels": _column_plot("pseudo_labels", "pseudo_labels", "vote_share", "vote share of the leading answer"),
     "neuron_scores": _column_plot("neuron_scores", "neuron_sizes", "n_neurons", "neurons per rollout, |N|"),

@@ -279,13 +279,6 @@ def parse_section(kind: type[S], values: Mapping[str, Any], where: str) -> S:
         raise ConfigError(f"{where}: {problems}") from error
 
 
-def resolve_path(path: str) -> Path:
-    """Return ``path`` as it stands if it exists, else inside the project folder."""
-    given = Path(path).expanduser()
-    inside = PROJECT_ROOT / given
-    return inside if not given.exists() and inside.exists() else given
-
-
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     section, dot, field = key.strip().partition(".")

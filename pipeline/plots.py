@@ -26,3 +26,12 @@ def histogram(values: Sequence[float] | npt.ArrayLike, title: str, xlabel: str) 
     axes.hist(finite, bins=_N_BINS, color="#0072B2", edgecolor="white", linewidth=0.5)
     axes.set(title=title, xlabel=xlabel, ylabel=f"count (of {finite.size})")
     return figure_png(figure)
+
+
+def bars(names: Sequence[str], counts: Sequence[float] | npt.ArrayLike, title: str, xlabel: str) -> bytes:
+    """Return horizontal bars, the last one on top, as PNG; nothing but the axes when there are none."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.bar_label(axes.barh(list(names), np.asarray(counts), color="#0072B2"))
+    axes.set(title=title, xlabel=xlabel)
+    return figure_png(figure)

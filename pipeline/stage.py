@@ -38,7 +38,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),
 }
 """Folders whose code a stage runs, besides the shared files."""
-_SHARED_FILES: Final = ("markdown", "models", "prompts", "registry", "schemas", "seeding")
+_SHARED_FILES: Final = ("markdown", "models", "paths", "prompts", "registry", "schemas", "seeding")
 _LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow")
 
 

@@ -17,6 +17,7 @@ from pipeline.errors import ArtifactError, SourceError
 from pipeline.pool import ingest
 from pipeline.pool.ingest import Batch, IngestCounts, Ingestion, check_counts
 from pipeline.pool.question import content_id
+from pipeline.prompts import render_question
 from pipeline.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data"
@@ -129,6 +130,59 @@ def test_bytes_that_are_not_utf8_spoil_their_own_value_only(tmp_path: Path, form
     assert "a\\xff" in whole.quarantine["raw"][0]
 
 
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ([], "open"),
+        (["Yes", "no"], "true_or_false"),
+        (["False", "True"], "true_or_false"),
+        (["Yes", "False"], "multiple_choice"),
+        (["yes", "no", "maybe"], "multiple_choice"),
+    ],
+)
+def test_kind_goes_by_the_options(tmp_path: Path, options: list[str], kind: str) -> None:
+    pool = run(jsonl(tmp_path, [GOOD | {"options": options}]))[0].raw_pool
+    assert pool["kind"].to_list() == [kind]
+
+
+def test_labels_come_from_configured_columns(tmp_path: Path) -> None:
+    row = GOOD | {"level": 2, "task": None, "topic": " x\ud800"}
+    pool = run(jsonl(tmp_path, [row]), domain_column=None, task_column="topic")[0].raw_pool
+    assert pool.select("domain", "level", "task").row(0) == ("", "2", "x\\ud800")
+    assert run(jsonl(tmp_path, [GOOD, GOOD | {"domain": "x" * 1_001}]))[1].quarantined == {"too_long": 1}
+
+
+N_OPTIONS = st.integers(2, 26)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(N_OPTIONS, min_size=1, max_size=5, unique=True), st.randoms(use_true_random=False), st.integers(0, 9))
+def test_permuted_options_are_shown_in_the_order_stored(tmp_path_factory, sizes, random, seed) -> None:
+    folder = tmp_path_factory.mktemp("permuted")
+    rows = [GOOD | {"question": f"q{n}", "options": [f"o{i}" for i in range(n)], "answer": 1} for n in sizes]
+    shuffled = random.sample(rows, len(rows))
+    whole = run(jsonl(folder, rows), permute_options=True, seed=seed, instruction="")[0]
+    other = run(jsonl(folder, shuffled), permute_options=True, seed=seed, instruction="")[0]
+    plain = run(jsonl(folder, rows), instruction="")[0]
+    shown = ["id", "options", "permutation", "prompt"]
+    assert whole.raw_pool.select(shown).sort("id").equals(other.raw_pool.select(shown).sort("id"))
+    assert whole.raw_pool.select("id", "options").equals(plain.raw_pool.select("id", "options"))
+    assert whole.gold_labels.equals(plain.gold_labels)
+    assert plain.raw_pool["permutation"].to_list() == [list(range(n)) for n in sizes]
+    for row in whole.raw_pool.iter_rows(named=True):
+        assert sorted(row["permutation"]) == list(range(len(row["options"])))
+        expected = render_question(row["question"], [row["options"][index] for index in row["permutation"]])
+        assert row["prompt"] == expected
+
+
+def test_every_option_comes_to_every_letter(tmp_path: Path) -> None:
+    rows = [GOOD | {"question": f"q{i}", "options": ["a", "b", "c"]} for i in range(600)]
+    path = jsonl(tmp_path, rows)
+    one, two = (run(path, permute_options=True, seed=seed)[0].raw_pool["permutation"] for seed in (0, 1))
+    assert all(150 < count < 250 for at in range(3) for count in one.list.get(at).value_counts()["count"])
+    assert one.to_list() != two.to_list()
+
+
 ANSWERS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.text()))
 QUESTIONS = st.fixed_dictionaries(
     {
@@ -207,6 +261,14 @@ def test_too_many_refusals_fail_after_the_tables_are_complete(tmp_path: Path) ->
     ):
         check_counts(counts, RawPoolConfig(path=str(path)))
     check_counts(counts, RawPoolConfig(path=str(path), max_quarantined_share=0.75))
+
+
+def test_a_damaged_file_fails_whatever_share_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(b"no gzip")
+    jsonl(tmp_path, [GOOD])
+    _, counts = run(tmp_path)
+    with pytest.raises(SourceError, match=r"1 of them stand for the unreadable rest.*first a.jsonl.gz:1 damaged_file"):
+        check_counts(counts, RawPoolConfig(max_quarantined_share=1))
 
 
 def test_no_question_left_fails_whatever_share_is_allowed(tmp_path: Path) -> None:
