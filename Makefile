@@ -32,6 +32,7 @@ ui: $(VENV)/.ui $(DAGSTER_HOME)/dagster.yaml  ## Open the Dagster UI on http://l
 
 bench: $(VENV)/.dev  ## Measure speed ratios and the effect over seeds; writes benchmarks/results
 	$(BIN)/python -m benchmarks.scoring
+	$(BIN)/python -m benchmarks.scoring_stage
 	$(BIN)/python -m benchmarks.effect
 
 reference-model: $(VENV)/.run  ## Make the embedded world and train its model again (about 15 minutes)

@@ -17,6 +17,7 @@ from pipeline.artifacts import ArtifactStore
 from pipeline.config import DEFAULT_PRESET, PRESETS, PROJECT_ROOT, Config, load_config
 from pipeline.errors import CurationError
 from pipeline.schemas import ARTIFACTS
+from pipeline.stage import OPTIONAL
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,13 +37,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def materialize(preset: str, config: Config, store: ArtifactStore, select: str = "*") -> dict[str, bool]:
-    """Materialize the selected assets in this process; return for each whether its last result still stood."""
+def materialize(preset: str, config: Config, store: ArtifactStore, select: str | None = None) -> dict[str, bool]:
+    """Materialize assets in this process, by default all but optional ones; return which results still stood."""
     definitions = build_definitions(preset, config)
-    names = [asset.key for asset in definitions.resolve_all_asset_specs()]
-    selection = (
-        dg.AssetSelection.from_string(select).resolve(definitions.resolve_asset_graph()) if select != "*" else names
+    chosen = (
+        dg.AssetSelection.from_string(select)
+        if select
+        else dg.AssetSelection.all() - dg.AssetSelection.assets(*OPTIONAL)
     )
+    selection = chosen.resolve(definitions.resolve_asset_graph())
     stages = {key.to_user_string() for key in selection} & set(Config.model_fields)
     result = definitions.resolve_job_def("all_stages").execute_in_process(
         asset_selection=sorted(selection),
@@ -74,6 +77,8 @@ def _print_summary(store: ArtifactStore, cached: dict[str, bool]) -> None:
     evaluation = store.manifest("evaluation")
     if evaluation is not None and "evaluation" in cached:
         print(f"\n{evaluation.notes['table']}\n")
+    if "causal_check" in cached:
+        print(f"\n{store.require('causal_check').notes['verdict']}\n")
     for name in cached:
         state = "unchanged" if cached[name] else "computed"
         for table in ARTIFACTS[name]:
@@ -102,8 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="seed of every stage that draws at random")
     parser.add_argument(
         "--select",
-        default="*",
-        help="Dagster asset selection, e.g. '*curated_subset' for it and all before it (default: all)",
+        help="Dagster asset selection, e.g. '*curated_subset' for it and all before it "
+        f"(default: all but {', '.join(OPTIONAL)})",
     )
     parser.add_argument("--store", help=f"folder of the artifacts ({RUNS}/<preset>)")
     return parser

@@ -6,11 +6,11 @@ from typing import Any
 
 import dagster as dg
 import polars as pl
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.markdown import markdown_table
-from pipeline.plots import bars, histogram
+from pipeline.plots import bars, histogram, scatter, support_profile
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import Outcome
 
@@ -24,7 +24,7 @@ def publish(store: ArtifactStore, name: str, outcome: Outcome) -> dg.Materialize
     metadata: dict[str, Any] = {
         "cached": outcome.cached,
         "dagster/row_count": manifest.rows[table],
-        "dagster/column_schema": _column_schema(store, name),
+        "dagster/column_schema": _column_schema(ARTIFACTS[name][table]),
         "path": dg.MetadataValue.path(str(store.path(name))),
         "fingerprint": manifest.fingerprint[:16],
         "preview": dg.MetadataValue.md(markdown_table(store.scan(name).head(_PREVIEW_ROWS).collect())),
@@ -36,8 +36,7 @@ def publish(store: ArtifactStore, name: str, outcome: Outcome) -> dg.Materialize
     return dg.MaterializeResult(asset_key=name, metadata=metadata, data_version=dg.DataVersion(manifest.digest))
 
 
-def _column_schema(store: ArtifactStore, name: str) -> dg.TableSchema:
-    fields = pq.read_schema(store.path(name))
+def _column_schema(fields: pa.Schema) -> dg.TableSchema:
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -87,14 +86,30 @@ def _refusal_reasons(store: ArtifactStore) -> bytes:
     return bars(counts["reason"].to_list(), counts["len"], "quarantine", "refused rows")
 
 
+def _neuron_support(store: ArtifactStore) -> bytes:
+    sizes = store.scan("neuron_scores", "neuron_sizes").filter(pl.col("score_sum") > 0)
+    shares = sizes.select(
+        layer=pl.int_ranges(pl.col("layer_scores").list.len()), share=pl.col("layer_scores") / pl.col("score_sum")
+    ).explode("layer", "share", empty_as_null=False)
+    profile = shares.group_by("layer").agg(pl.col("share").mean()).sort("layer")
+    return support_profile(sizes.select("n_neurons").collect()["n_neurons"], profile.collect()["share"])
+
+
+def _drops(store: ArtifactStore) -> bytes:
+    drops = store.read("causal_check")
+    axes = ("drop with random neurons silenced (nats)", "drop with leading neurons silenced (nats)")
+    return scatter(drops["drop_random"], drops["drop_silenced"], "causal_check", *axes)
+
+
 _PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
     "raw_pool": _question_lengths,
     "quarantine": _refusal_reasons,
     "rollouts": _response_lengths,
     "pseudo_labels": _column_plot("pseudo_labels", "pseudo_labels", "vote_share", "vote share of the leading answer"),
-    "neuron_scores": _column_plot("neuron_scores", "neuron_sizes", "n_neurons", "neurons per rollout, |N|"),
+    "neuron_scores": _neuron_support,
     "curated_subset": _column_plot("curated_subset", "curated_subset", "score", "selection score"),
     "teacher_contexts": _column_plot("teacher_contexts", "teacher_contexts", "n_teacher_tokens", "teacher tokens"),
     "distilled_adapter": _file_plot("distilled_adapter", "training_curve.png"),
     "evaluation": _file_plot("evaluation", "reliability.png"),
+    "causal_check": _drops,
 }

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import dagster as dg
 from pydantic import create_model
 
-from pipeline.config import Section, parse_section
+from pipeline.section import Section, parse_section
 
 S = TypeVar("S", bound=Section)
 

@@ -10,8 +10,9 @@ from assets.resources import StoreResource
 from assets.run_config import read_section, run_config
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import Config, DistilledAdapterConfig, ModelConfig, RawPoolConfig, Section
+from pipeline.config import Config, DistilledAdapterConfig, ModelConfig, RawPoolConfig
 from pipeline.errors import QuarantineError
+from pipeline.section import Section
 from pipeline.stage import INPUTS, Outcome
 
 _DESCRIPTIONS = {
@@ -25,6 +26,7 @@ _DESCRIPTIONS = {
     "teacher_contexts": "Worked examples that the teacher sees before each training question.",
     "distilled_adapter": "LoRA adapter from on-policy self-distillation.",
     "evaluation": "Untouched against distilled on held-out questions.",
+    "causal_check": "What silencing each response's leading neurons costs it, against random neurons. Optional.",
 }
 _QUARANTINE = dg.AssetKey("quarantine")
 _REFUSED_SHARE = dg.AssetCheckSpec(
@@ -49,6 +51,7 @@ def build_assets(config: Config) -> list[dg.AssetsDefinition]:
         _model_asset("teacher_contexts", config.teacher_contexts, chain.teacher_contexts),
         _distilled_adapter(config.distilled_adapter),
         _model_asset("evaluation", config.evaluation, chain.evaluation),
+        _model_asset("causal_check", config.causal_check, chain.causal_check),
     ]
 
 
@@ -107,7 +110,7 @@ def _table_asset(name: str, section: Section, stage: Callable[[ArtifactStore, An
 def _model_asset(
     name: str, section: Section, stage: Callable[[ArtifactStore, ModelConfig, Any], Outcome]
 ) -> dg.AssetsDefinition:
-    group = "evaluation" if name == "evaluation" else "curation"
+    group = "evaluation" if name in ("evaluation", "causal_check") else "curation"
 
     Form = run_config(section)
 

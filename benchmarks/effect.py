@@ -30,7 +30,7 @@ from pipeline.evaluation.evaluate import read_tests
 from pipeline.evaluation.grade import grade
 from pipeline.evaluation.metrics import IN_DOMAIN
 from pipeline.models import LanguageModel, load_model
-from pipeline.neurons.score import score_rollouts
+from pipeline.neurons.score import NeuronScorer
 from pipeline.prompts import render_teacher_prompt
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.rollouts.vote import vote
@@ -54,7 +54,7 @@ def context_accuracy(store: ArtifactStore, config: Config) -> dict[str, float]:
     language_model = load_model(config.model)
     questions, gold = read_tests(store, config.evaluation)[IN_DOMAIN]
     rollouts = pl.concat(sample_rollouts(questions, language_model, config.rollouts, progress=False))
-    scores = pl.concat([s for s, _ in score_rollouts(rollouts, language_model, config.neuron_scores, progress=False)])
+    scores = NeuronScorer(language_model, config.neuron_scores).score(rollouts).neuron_scores
     targets = Questions(questions, vote(rollouts, config.pseudo_labels), rollouts.lazy(), scores.lazy())
     accuracy = {}
     for builder in BUILDERS:

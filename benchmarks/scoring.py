@@ -1,59 +1,64 @@
-"""What one neuron-scoring pass costs, on a random model of Qwen3-0.6B's shape with fewer layers, in float32.
+"""What one neuron-scoring pass costs, on a random model of Qwen3's shape with fewer layers.
 
-CPU seconds on the same batch, interleaved, as medians (with one thread that is wall time on an idle machine; other
-programs do not count): the backbone alone, the model with logits, and the scoring pass with
-each cut; then once, as its own oracle, the formulation that multiplies W_down^T W_U over the whole vocabulary in every
-layer. Response tokens are drawn uniformly, so nearly all differ: the dearest case. ``python -m benchmarks.scoring``.
+Processor seconds on the same batch, interleaved, as medians (with one thread that is wall time on an idle machine, and
+other programs do not count; on a GPU, wall seconds of a synchronised device): the backbone alone, the model with
+logits, and the scoring pass with each cut. Then once, as its own oracle, the formulation that multiplies W_down^T W_U
+over the whole vocabulary in every layer: per rollout, as an implementation that scores one response at a time does,
+and once for the batch. Response tokens are drawn uniformly, so nearly all differ: the dearest case.
+``python -m benchmarks.scoring``; on a GPU ``--device cuda --dtype bfloat16 --shape 4b --layers 36``.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
+from benchmarks.machine import RESULTS, describe_machine, store_report
 from pipeline.config import NeuronScoresConfig
 from pipeline.neurons.architecture import MlpStack, find_mlp_stack
+from pipeline.neurons.batch import score_batch
 from pipeline.neurons.collector import collect_activations
 from pipeline.neurons.contribution import contributions, token_alignment, unembedding_rows
-from pipeline.neurons.score import Scored, score_batch
+from pipeline.neurons.rollout import Rollout
 
-RESULTS = Path(__file__).parent / "results" / "scoring.json"
+VOCABULARY = 151_936
+SHAPES = {
+    "0.6b": {"hidden_size": 1024, "intermediate_size": 3072, "num_attention_heads": 16},
+    "4b": {"hidden_size": 2560, "intermediate_size": 9728, "num_attention_heads": 32},
+}
 
 
-def build_model(n_layers: int) -> Qwen3ForCausalLM:
-    """Return a random model with the widths and vocabulary of Qwen3-0.6B."""
+def build_model(shape: str, n_layers: int) -> PreTrainedModel:
+    """Return a random model with the widths and vocabulary of a published Qwen3."""
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=151_936,
-        hidden_size=1024,
-        intermediate_size=3072,
+        vocab_size=VOCABULARY,
         num_hidden_layers=n_layers,
-        num_attention_heads=16,
         num_key_value_heads=8,
         head_dim=128,
         tie_word_embeddings=True,
         pad_token_id=None,
         eos_token_id=None,
         bos_token_id=None,
+        **SHAPES[shape],
     )
     return Qwen3ForCausalLM(config).eval()
 
 
 def vocabulary_contributions(activations: Tensor, W_down: Tensor, W_U: Tensor, tokens: Tensor) -> Tensor:
     """Return contributions ``[N, M]`` by way of W_down^T W_U, ``[M, V]``: the oracle."""
-    return activations * (W_down.T @ W_U.T)[:, tokens].T
+    return activations.float() * (W_down.float().T @ W_U.float().T)[:, tokens].T
+
+
+def gathered_contributions(activations: Tensor, W_down: Tensor, W_U: Tensor, tokens: Tensor) -> Tensor:
+    """Return contributions ``[N, M]`` by the product's own formulation."""
+    return contributions(activations, token_alignment(unembedding_rows(W_U, tokens), W_down))
 
 
 def over_layers(
@@ -71,96 +76,95 @@ def over_layers(
     return results
 
 
-def gathered_contributions(activations: Tensor, W_down: Tensor, W_U: Tensor, tokens: Tensor) -> Tensor:
-    """Return contributions ``[N, M]`` by the product's own formulation."""
-    return contributions(activations, token_alignment(unembedding_rows(W_U, tokens), W_down))
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Return the CPU time of one call, all threads together."""
-    start = time.process_time()
+def seconds(run: Callable[[], object], device: str) -> float:
+    """Return the processor time of one call, all threads together, or the wall time of the GPU."""
+    if device == "cpu":
+        start = time.process_time()
+        run()
+        return time.process_time() - start
+    torch.cuda.synchronize()
+    start = time.perf_counter()
     run()
-    return time.process_time() - start
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 @torch.inference_mode()
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Return CPU times and ratios."""
-    model = build_model(options.layers)
+    """Return times, ratios and, on a GPU, the peak of its memory."""
+    device, n_prompt, n_response = options.device, options.prompt_tokens, options.response_tokens
+    model = build_model(options.shape, options.layers).to(device=device, dtype=getattr(torch, options.dtype))
     stack = find_mlp_stack(model)
-    n_prompt, n_response = options.prompt_tokens, options.response_tokens
-    tokens = torch.randint(151_936, (options.rollouts, n_prompt + n_response))
-    batch = [Scored(str(i), 0, row[:n_prompt], row[n_prompt:], 0.0) for i, row in enumerate(tokens.tolist())]
+    tokens = torch.randint(VOCABULARY, (options.rollouts, n_prompt + n_response))
+    batch = [Rollout(i, str(i), 0, row[:n_prompt], row[n_prompt:]) for i, row in enumerate(tokens.tolist())]
+    tokens = tokens.to(device)
     runs: dict[str, Callable[[], object]] = {
         "backbone": lambda: stack.backbone(input_ids=tokens, use_cache=False),
         "with_logits": lambda: model(input_ids=tokens, use_cache=False),
         "scoring_entries": lambda: score_batch(batch, stack, NeuronScoresConfig(cut="entries")),
         "scoring_neurons": lambda: score_batch(batch, stack, NeuronScoresConfig(cut="neurons")),
+        "scoring_one_rollout": lambda: score_batch(batch[:1], stack, NeuronScoresConfig(cut="entries")),
     }
     times: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(options.repeats + 1):
         for name, run in runs.items():
-            spent = seconds(run)
+            spent = seconds(run, device)
             if repeat:  # the first round warms up
                 times[name].append(spent)
     median = {name: statistics.median(values) for name, values in times.items()}
-    start = time.process_time()
-    oracle = over_layers(stack, tokens, n_prompt, vocabulary_contributions)
-    median["vocabulary_formulation"] = time.process_time() - start
-    own = over_layers(stack, tokens, n_prompt, gathered_contributions)
-    difference = max(float((a - b).abs().max()) for a, b in zip(own, oracle, strict=True))
-    scoring = median["scoring_entries"]
+    memory = {name: peak_memory(run) for name, run in runs.items()} if device != "cpu" else None
+    oracle: list[list[Tensor]] = []
+    median["vocabulary_formulation_one_rollout"] = seconds(
+        lambda: oracle.append(over_layers(stack, tokens[:1], n_prompt, vocabulary_contributions)), device
+    )
+    median["vocabulary_formulation_once_for_the_batch"] = seconds(
+        lambda: over_layers(stack, tokens, n_prompt, vocabulary_contributions), device
+    )
+    own = over_layers(stack, tokens[:1], n_prompt, gathered_contributions)
+    difference = max(float((a - b).abs().max()) for a, b in zip(own, oracle[0], strict=True))
+    scoring, alone = median["scoring_entries"], median["scoring_one_rollout"]
     return {
-        "median_cpu_seconds": median,
-        "all_cpu_seconds": times,
+        "median_seconds": median,
+        "all_seconds": times,
+        "peak_gpu_bytes": memory,
         "ratios": {
             "scoring_entries / backbone": scoring / median["backbone"],
             "scoring_neurons / backbone": median["scoring_neurons"] / median["backbone"],
             "scoring_entries / with_logits": scoring / median["with_logits"],
-            "vocabulary_formulation / scoring_entries": median["vocabulary_formulation"] / scoring,
+            "vocabulary_formulation / scoring, one rollout": median["vocabulary_formulation_one_rollout"] / alone,
+            "vocabulary_formulation / scoring, once for the batch": median["vocabulary_formulation_once_for_the_batch"]
+            / scoring,
         },
-        "response_tokens_per_cpu_second": options.rollouts * n_response / scoring,
+        "tokens_per_second": {
+            name: options.rollouts * (n_prompt + n_response) / median[name] for name in ("backbone", "scoring_entries")
+        },
         "largest_contribution_logits": max(float(layer.max()) for layer in own),
         "largest_difference_from_oracle_logits": difference,
     }
 
 
-def describe_machine() -> dict[str, Any]:
-    """Return what the figures depend on besides the code."""
-    cpu = [line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")]
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "-m", "benchmarks.scoring", *sys.argv[1:]]),
-        "cpu": cpu[0] if cpu else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load_average": os.getloadavg(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "polars", "numpy")},
-    }
-
-
-def _cpu_lines() -> list[str]:
-    source = Path("/proc/cpuinfo")
-    return source.read_text(encoding="utf-8").splitlines() if source.exists() else []
+def peak_memory(run: Callable[[], object]) -> int:
+    """Return the largest GPU memory in use during one call (bytes), the model's weights included."""
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    return torch.cuda.max_memory_allocated()
 
 
 def main() -> None:
     """Measure, print and store."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in [("layers", 8), ("rollouts", 4), ("prompt-tokens", 128), ("response-tokens", 128)]:
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+        parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
+    parser.add_argument("--shape", choices=SHAPES, default="0.6b", help="widths of this published Qwen3 (%(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed rounds (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of the processor (%(default)s)")
+    parser.add_argument("--output", type=Path, default=RESULTS / "scoring.json", help="(%(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     setting = {name: value for name, value in vars(options).items() if name != "output"}
-    report = {"setting": setting, "machine": describe_machine(), **measure(options)}
-    text = json.dumps(report, indent=2) + "\n"
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(text, encoding="utf-8")
-    sys.stdout.write(text)
+    store_report({"setting": setting, "machine": describe_machine("scoring"), **measure(options)}, options.output)
 
 
 if __name__ == "__main__":

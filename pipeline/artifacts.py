@@ -1,8 +1,9 @@
 """Stored artifacts: a folder of Parquet tables and files, whole or not at all.
 
-A stage writes into a hidden folder beside the final one; ``commit`` writes the manifest last and renames the folder,
-so a reader never sees half an artifact. The manifest says what determined the content (fingerprint, config, digests
-of the inputs) and what the content is (rows and SHA-256 per file).
+A stage writes into a hidden folder beside the final one, which is renamed when the manifest stands in it, so a reader
+never sees half an artifact. The manifest says what determined the content (fingerprint, config, digests of the inputs)
+and what the content is (rows and SHA-256 per file). A table is one file, or a folder of shards when a stage is too long
+to be lost: shards are whole or not at all as well, and a later run of the same fingerprint keeps those that it finds.
 """
 
 import hashlib
@@ -20,9 +21,11 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import ArtifactError
-from pipeline.schemas import ARTIFACTS, SCHEMA_VERSION
+from pipeline.schemas import ARTIFACTS, ENCODINGS, SCHEMA_VERSION
 
 MANIFEST = "manifest.json"
+_OWNER = "fingerprint"
+"""File in an unfinished artifact that says whose it is."""
 
 
 class Manifest(BaseModel):
@@ -60,26 +63,46 @@ class ArtifactWriter:
         self.discarded = False
         """Set to leave nothing behind when the writing ends without error."""
         self.notes: dict[str, Any] = {}
-        self.rows: dict[str, int] = {}
+        self.footer: dict[str, str] = {}
+        """Metadata of the shards' Parquet footers, besides artifact and schema version."""
         self._writers: dict[str, pq.ParquetWriter] = {}
 
     def append(self, table: str, rows: pl.DataFrame) -> None:
         """Append rows to a table as one row group; raises ArtifactError when they do not fit its schema."""
-        schema = ARTIFACTS[self.name][table]
         if rows.is_empty() and table in self._writers:
             return
-        checked = conform(rows, schema, where=f"{self.name}/{table}")
+        checked = self._conform(table, rows)
         if table not in self._writers:
-            described = schema.with_metadata({"artifact": self.name, "schema_version": str(SCHEMA_VERSION)})
-            self._writers[table] = pq.ParquetWriter(self.folder / f"{table}.parquet", described, compression="zstd")
-            self.rows[table] = 0
+            path = self.folder / f"{table}.parquet"
+            self._writers[table] = pq.ParquetWriter(path, checked.schema, **_storage(checked.schema))
         self._writers[table].write_table(checked)
-        self.rows[table] += checked.num_rows
+
+    def write_shard(self, number: int, tables: Mapping[str, pl.DataFrame]) -> None:
+        """Store one shard of every table; raises ArtifactError when rows do not fit a schema."""
+        for table, rows in tables.items():
+            path = self._shard(table, number)
+            path.parent.mkdir(exist_ok=True)
+            checked, unfinished = self._conform(table, rows), path.with_suffix(".part")
+            pq.write_table(checked, unfinished, **_storage(checked.schema))
+            os.replace(unfinished, path)
+
+    def has_shard(self, number: int) -> bool:
+        """Return whether a run that was cut off has left this shard of every table."""
+        return all(self._shard(table, number).exists() for table in ARTIFACTS[self.name])
+
+    def shards(self, table: str) -> list[Path]:
+        """Return the stored shards of a table, in order."""
+        return sorted((self.folder / f"{table}.parquet").glob("*.parquet"))
+
+    def rows(self) -> dict[str, int]:
+        """Return the rows of each finished table."""
+        files = {table: self.shards(table) or [self.folder / f"{table}.parquet"] for table in ARTIFACTS[self.name]}
+        return {table: sum(pq.read_metadata(path).num_rows for path in paths) for table, paths in files.items()}
 
     def finish(self) -> None:
         """Complete all files; tables that got no rows are written empty."""
         for table, schema in ARTIFACTS[self.name].items():
-            if table not in self._writers:
+            if table not in self._writers and not self.shards(table):
                 self.append(table, pl.DataFrame(schema.empty_table()))
         self.close()
 
@@ -87,6 +110,14 @@ class ArtifactWriter:
         """Close the files."""
         for writer in self._writers.values():
             writer.close()
+
+    def _conform(self, table: str, rows: pl.DataFrame) -> pa.Table:
+        checked = conform(rows, ARTIFACTS[self.name][table], where=f"{self.name}/{table}")
+        described = {"artifact": self.name, "schema_version": str(SCHEMA_VERSION), **self.footer}
+        return checked.replace_schema_metadata(described)
+
+    def _shard(self, table: str, number: int) -> Path:
+        return self.folder / f"{table}.parquet" / f"shard-{number:05}.parquet"
 
 
 class ArtifactStore:
@@ -117,33 +148,48 @@ class ArtifactStore:
         return manifest
 
     def path(self, name: str, table: str | None = None) -> Path:
-        """Return the Parquet file of a table; by default the artifact's first."""
+        """Return the Parquet file of a table, or the folder of its shards; by default the artifact's first table."""
         return self.root / name / f"{table or next(iter(ARTIFACTS[name]))}.parquet"
+
+    def files(self, name: str, table: str | None = None) -> list[Path]:
+        """Return the Parquet files of a table, in order; of a missing table, the file that it lacks."""
+        path = self.path(name, table)
+        return sorted(path.glob("*.parquet")) or [path]
 
     def scan(self, name: str, table: str | None = None) -> pl.LazyFrame:
         """Return a lazy frame of a table after checking its schema."""
         self.require(name)
-        path = self.path(name, table)
-        try:
-            stored = pq.read_schema(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise ArtifactError(f"{path} is missing or not Parquet: materialize '{name}' again") from error
-        declared = ARTIFACTS[name][path.stem]
-        if not stored.equals(declared):
-            raise ArtifactError(f"{path} does not have the declared schema: materialize '{name}' again")
-        return pl.scan_parquet(path)
+        files = self.files(name, table)
+        for path in files:
+            try:
+                stored = pq.read_schema(path)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise ArtifactError(f"{path} is missing or not Parquet: materialize '{name}' again") from error
+            if not stored.equals(ARTIFACTS[name][self.path(name, table).stem]):
+                raise ArtifactError(f"{path} does not have the declared schema: materialize '{name}' again")
+        return pl.scan_parquet(files)
 
     def read(self, name: str, table: str | None = None) -> pl.DataFrame:
         """Return a whole table after checking its schema."""
         return self.scan(name, table).collect()
 
     @contextmanager
-    def write(self, name: str, fingerprint: str, provenance: Mapping[str, Any]) -> Iterator[ArtifactWriter]:
-        """Open an artifact for writing; it replaces the finished one when the block ends without error."""
+    def write(
+        self, name: str, fingerprint: str, provenance: Mapping[str, Any], resumable: bool = False
+    ) -> Iterator[ArtifactWriter]:
+        """Open an artifact for writing; it replaces the finished one when the block ends without error.
+
+        What a ``resumable`` artifact's block leaves when it is cut off is there again in the next block of the same
+        fingerprint.
+        """
         folder = self.root / f".{name}.part"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        owner = folder / _OWNER
+        if not (resumable and owner.is_file() and owner.read_text(encoding="utf-8") == fingerprint):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            owner.write_text(fingerprint, encoding="utf-8")
         writer = ArtifactWriter(name, folder)
+        finished = False
         try:
             yield writer
             if not writer.discarded:
@@ -152,15 +198,18 @@ class ArtifactStore:
                     name=name,
                     fingerprint=fingerprint,
                     provenance=dict(provenance),
-                    rows=writer.rows,
+                    rows=writer.rows(),
                     digests=_file_digests(folder),
                     notes=writer.notes,
                 )
                 (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                owner.unlink()
                 _replace(folder, self.root / name)
+            finished = True
         finally:
             writer.close()
-            shutil.rmtree(folder, ignore_errors=True)
+            if finished or not resumable:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def conform(rows: pl.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
@@ -176,6 +225,20 @@ def conform(rows: pl.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
         raise ArtifactError(f"{where}: {error}") from error
 
 
+def _storage(schema: pa.Schema) -> dict[str, Any]:
+    """Return how columns are stored."""
+    leaves = {field.name: f"{field.name}.list.element" if _is_list(field) else field.name for field in schema}
+    return {
+        "compression": "zstd",
+        "use_dictionary": [leaf for name, leaf in leaves.items() if name not in ENCODINGS],
+        "column_encoding": {leaf: ENCODINGS[name] for name, leaf in leaves.items() if name in ENCODINGS} or None,
+    }
+
+
+def _is_list(field: pa.Field) -> bool:
+    return bool(pa.types.is_large_list(field.type))
+
+
 def digest_json(value: object) -> str:
     """Return the SHA-256 of a JSON value in canonical form."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -189,7 +252,7 @@ def digest_file(path: Path) -> str:
 
 
 def _file_digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in {MANIFEST, _OWNER})
     return {path.relative_to(folder).as_posix(): digest_file(path) for path in files}
 
 

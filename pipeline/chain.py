@@ -11,6 +11,7 @@ import polars as pl
 
 from pipeline.artifacts import ArtifactStore, ArtifactWriter, digest_json
 from pipeline.config import (
+    CausalCheckConfig,
     Config,
     CuratedSubsetConfig,
     DistilledAdapterConfig,
@@ -22,11 +23,12 @@ from pipeline.config import (
     RolloutsConfig,
     TeacherContextsConfig,
 )
-from pipeline.errors import QuarantineError, TrainingError
+from pipeline.errors import ArtifactError, QuarantineError, TrainingError
 from pipeline.evaluation.evaluate import evaluate, held_out_layouts
 from pipeline.jobs import DistillationJob, write_job
 from pipeline.models import load_model, load_tokenizer
-from pipeline.neurons.score import score_rollouts
+from pipeline.neurons.causal import silence_responses, summarise
+from pipeline.neurons.score import NeuronScorer, score_shards
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.pool.reader import find_sources
 from pipeline.rollouts.sampler import sample_rollouts
@@ -90,14 +92,17 @@ def pseudo_labels(store: ArtifactStore, section: PseudoLabelsConfig) -> Outcome:
 
 
 def neuron_scores(store: ArtifactStore, model: ModelConfig, section: NeuronScoresConfig) -> Outcome:
-    """Score the neurons behind every rollout."""
+    """Score the neurons behind every rollout, shard by shard; a run that was cut off goes on at its last shard.
+
+    Raises ArtifactError for rollouts of other weights, and ModelError when too few rollouts can be scored.
+    """
+    stage = Stage("neuron_scores", store, section, model, resumable=True)
+    _check_same_weights(store, stage)
 
     def compute(writer: ArtifactWriter) -> None:
-        for scores, sizes in score_rollouts(store.read("rollouts"), load_model(model), section):
-            writer.append("neuron_scores", scores)
-            writer.append("neuron_sizes", sizes)
+        score_shards(store.scan("rollouts"), NeuronScorer(load_model(model), section), writer)
 
-    return Stage("neuron_scores", store, section, model).run(compute)
+    return stage.run(compute)
 
 
 def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcome:
@@ -179,8 +184,23 @@ def evaluation(store: ArtifactStore, model: ModelConfig, section: EvaluationConf
     return stage.run(lambda writer: evaluate(store, model, section, writer))
 
 
+def causal_check(store: ArtifactStore, model: ModelConfig, section: CausalCheckConfig) -> Outcome:
+    """Silence the neurons that carry responses, against random ones: does the signal mean anything for this model?"""
+    stage = Stage("causal_check", store, section, model)
+    _check_same_weights(store, stage)
+
+    def compute(writer: ArtifactWriter) -> None:
+        position = NeuronScoresConfig(**store.require("neuron_scores").provenance["config"]).position
+        rollouts, scores = store.scan("rollouts"), store.scan("neuron_scores")
+        table = silence_responses(rollouts, scores, load_model(model), section, position)
+        writer.append("causal_check", table)
+        writer.notes = summarise(table, section)
+
+    return stage.run(compute)
+
+
 def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") -> dict[str, Outcome]:
-    """Run the stages in order up to ``last`` and return the outcome of each."""
+    """Run the stages in order up to ``last``, optional ones left out, and return the outcome of each."""
     model = config.model
     steps: dict[str, Callable[[], Outcome]] = {
         "raw_pool": lambda: raw_pool(store, config.raw_pool),
@@ -206,3 +226,13 @@ def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> QuarantineError | 
     except QuarantineError as error:
         return error
     return None
+
+
+def _check_same_weights(store: ArtifactStore, stage: Stage) -> None:
+    """Raise ArtifactError when the rollouts are not the responses of the stage's model."""
+    sampled = store.require("rollouts").provenance.get("model")
+    if sampled is not None and sampled != stage.provenance()["model"]:
+        raise ArtifactError(
+            f"{store.path('rollouts')} was sampled with other weights or in another dtype than model.path = "
+            f"'{stage.model.path if stage.model else ''}' has now: materialize 'rollouts' again"
+        )

@@ -5,26 +5,19 @@ preset (``presets/*.yaml``) states only what differs. ``load_config`` is the one
 Dagster and for benchmarks.
 """
 
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from pipeline.errors import ConfigError
+from pipeline.section import Section, parse_section
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PRESETS = PROJECT_ROOT / "pipeline" / "presets"
 DEFAULT_PRESET = "reference"
-S = TypeVar("S", bound="Section")
-
-
-class Section(BaseModel):
-    """Base of all sections: immutable, no unknown keys, field docstrings are the help texts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ModelConfig(Section):
@@ -117,13 +110,17 @@ class NeuronScoresConfig(Section):
     top_k: int = Field(default=5_000, ge=1)
     """Global K per rollout."""
     top_k_per_layer: int = Field(default=2_000, ge=1)
-    """Neurons kept per layer and chunk; used by the cut over neurons."""
+    """Neurons kept per layer; used by the cut over neurons."""
     chunk_tokens: int = Field(default=128, ge=1)
-    """Response positions scored at once; bounds memory; the cut over entries does not depend on it."""
+    """Response positions scored at once; bounds memory, never results."""
     batch_tokens: int = Field(default=16_384, ge=1)
-    """Padded tokens of a forward batch; bounds memory, never results."""
+    """Padded tokens of a forward batch, halved when they exceed the memory; bounds memory, never results."""
+    shard_rollouts: int = Field(default=1_024, ge=1)
+    """Rollouts per stored shard: bounds memory, and what a killed run has to compute again; never changes a row."""
     score_dtype: Literal["float16", "float32"] = "float32"
-    """Type in which scores are stored; they are always accumulated in float32."""
+    """Precision to which scores are stored, float16 in half the space; they are always accumulated in float32."""
+    max_unscored_share: float = Field(default=0.5, ge=0, le=1)
+    """The stage fails when a larger share of the rollouts cannot be scored."""
 
 
 class CuratedSubsetConfig(Section):
@@ -195,6 +192,25 @@ class DistilledAdapterConfig(Section):
     """Seed of adapter weights, data order and sampling."""
 
 
+class CausalCheckConfig(Section):
+    """Silencing the neurons that carry a response, against as many random ones of the same layers."""
+
+    n_questions: int = Field(default=64, ge=1)
+    """Questions drawn, with one response each; fewer where the pool has fewer."""
+    top_n: int = Field(default=50, ge=1)
+    """Neurons of a response that are silenced, largest contributions first."""
+    n_controls: int = Field(default=3, ge=1)
+    """Random draws of as many other neurons per layer, over which a response's drop is averaged."""
+    batch_tokens: int = Field(default=2_048, ge=1)
+    """Padded tokens of a forward batch, whose logits are formed; bounds memory, never results."""
+    n_resamples: int = Field(default=2_000, ge=100)
+    """Bootstrap resamples of questions."""
+    confidence_level: float = Field(default=0.95, gt=0, lt=1)
+    """Mass of the intervals."""
+    seed: int = 0
+    """Seed of the questions drawn, the random neurons and the bootstrap."""
+
+
 class EvaluationConfig(Section):
     """Untouched against distilled on held-out questions; the only stage that reads gold labels."""
 
@@ -235,6 +251,8 @@ class Config(Section):
     """Stage 7."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Stage 8."""
+    causal_check: CausalCheckConfig = CausalCheckConfig()
+    """Beside the chain, after stage 4."""
 
     def with_seed(self, seed: int) -> Self:
         """Return a copy in which every stage that draws at random uses ``seed``."""
@@ -270,13 +288,11 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
     return config if seed is None else config.with_seed(seed)
 
 
-def parse_section(kind: type[S], values: Mapping[str, Any], where: str) -> S:
-    """Validate ``values`` as ``kind``; a ConfigError names the place, the key and the nearest right key."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(_describe(kind, problem) for problem in error.errors())
-        raise ConfigError(f"{where}: {problems}") from error
+def resolve_path(path: str) -> Path:
+    """Return ``path`` as it stands if it exists, else inside the project folder."""
+    given = Path(path).expanduser()
+    inside = PROJECT_ROOT / given
+    return inside if not given.exists() and inside.exists() else given
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -292,18 +308,3 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     if not isinstance(target, dict):
         raise ConfigError(f"override '{override}': section '{section}' of the preset is not a mapping")
     target[field] = parsed
-
-
-def _describe(kind: type[Section], problem: Mapping[str, Any]) -> str:
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(location)
-    if problem["type"] == "missing":
-        return f"missing key '{key}'"
-    if problem["type"] != "extra_forbidden":
-        return f"{key} = {problem['input']!r}: {problem['msg'].lower()}"
-    fields = kind.model_fields
-    for part in location[:-1]:
-        annotation = fields[part].annotation
-        fields = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else {}
-    nearest = difflib.get_close_matches(location[-1], fields, n=1, cutoff=0.0)
-    return f"unknown key '{key}'" + (f", did you mean '{nearest[0]}'?" if nearest else "")

@@ -11,11 +11,10 @@ from pipeline.config import (
     CuratedSubsetConfig,
     DistilledAdapterConfig,
     ModelConfig,
-    Section,
     TeacherContextsConfig,
-    parse_section,
 )
 from pipeline.errors import ConfigError
+from pipeline.section import Section, parse_section
 
 
 class DistillationJob(Section):

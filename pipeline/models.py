@@ -13,9 +13,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline.artifacts import digest_file, digest_json
-from pipeline.config import ModelConfig
+from pipeline.config import ModelConfig, resolve_path
 from pipeline.errors import ModelError
-from pipeline.paths import resolve_path
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,8 @@ class LanguageModel:
     @property
     def max_length(self) -> int:
         """Tokens that the model's positions allow."""
-        return int(getattr(self.model.config, "max_position_embeddings", self.tokenizer.model_max_length))
+        positions = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        return int(positions or self.tokenizer.model_max_length)
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -62,7 +62,8 @@ def load_model(config: ModelConfig, adapter: Path | None = None) -> LanguageMode
     tokenizer = load_tokenizer(config)
     device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     disable_progress_bar()  # of loading weights; the hub shows its own while it downloads
-    model = _from_pretrained(AutoModelForCausalLM, config, dtype=config.dtype)
+    # Only safetensors: other weights are pickles, which can run code and which the fingerprint does not cover.
+    model = _from_pretrained(AutoModelForCausalLM, config, dtype=config.dtype, use_safetensors=True)
     if adapter is not None:
         with warnings.catch_warnings():
             # PEFT 0.21 asks transformers 5.23 for an attribute that the latter has renamed.

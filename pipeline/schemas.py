@@ -1,7 +1,7 @@
 """The declared schema of every table: the contract between stages, checked on write and on read.
 
-A table is named ``<artifact>/<table>.parquet`` in the store. Column notes travel in the Parquet files. Raise
-``SCHEMA_VERSION`` when a column changes its meaning.
+A table is named ``<artifact>/<table>.parquet`` in the store: a file, or a folder of shards. Column notes travel in the
+Parquet files. Raise ``SCHEMA_VERSION`` when a column changes its meaning.
 """
 
 from collections.abc import Mapping
@@ -63,6 +63,11 @@ ROLLOUTS = _table(
     response_ids=(_TOKENS, False, "token ids sampled, the end token included when it was reached"),
     response=(pa.large_string(), False, "decoded response without special tokens"),
     logprobs=(_FLOATS, False, "log-probability of each response token at temperature 1 (nats)"),
+    self_certainty=(
+        pa.float64(),
+        True,
+        "mean over response tokens of KL(uniform, p) (nats); null without response",
+    ),
     finish_reason=(pa.large_string(), False, "stop, length, or prompt_too_long (no response then)"),
     answer=(pa.large_string(), True, "extracted answer: option text, or text of an open answer; null is an abstention"),
     answer_index=(pa.int32(), True, "index of the extracted option, from 0; null for abstentions and open questions"),
@@ -100,8 +105,17 @@ NEURON_SIZES = _table(
     score_sum=(pa.float64(), False, "sum of all positive contributions (logits)"),
     participation_ratio=(pa.float64(), False, "(sum c)^2 / sum c^2 over all positive contributions"),
     entropy_size=(pa.float64(), False, "exp of the entropy of all positive contributions, normalised"),
-    mean_logprob=(pa.float64(), False, "mean log-probability of the response tokens (nats)"),
     layer_counts=(_TOKENS, False, "kept neurons per layer"),
+    layer_scores=(_FLOATS, False, "sum of all positive contributions per layer (logits)"),
+    displacement=(pa.float64(), False, "mean RMS distance of the hidden state from first layer in to last layer out"),
+    mean_logprob=(pa.float64(), True, "mean log-probability of the response tokens (nats), as sampled"),
+    self_certainty=(pa.float64(), True, "mean over response tokens of KL(uniform, p) (nats), as sampled"),
+)
+UNSCORED_ROLLOUTS = _table(
+    id=_ID,
+    sample=_SAMPLE,
+    reason=(pa.large_string(), False, "reason code"),
+    detail=(pa.large_string(), False, "what is wrong, in words"),
 )
 CURATED_SUBSET = _table(
     id=_ID,
@@ -148,6 +162,18 @@ METRICS = _table(
     k=(pa.int32(), False, "samples per question"),
     seed=(pa.int32(), False, "seed of sampling and bootstrap"),
 )
+CAUSAL_CHECK = _table(
+    id=_ID,
+    sample=_SAMPLE,
+    n_response_tokens=(pa.int32(), False, "response tokens read"),
+    n_silenced=(pa.int32(), False, "neurons silenced: those of the largest contributions to the response"),
+    layer_counts=(_TOKENS, False, "silenced neurons per layer; each random control has the same"),
+    logprob=(pa.float64(), False, "mean log-probability of the response tokens, no neuron silenced (nats)"),
+    logprob_silenced=(pa.float64(), False, "the same with the leading neurons silenced (nats)"),
+    logprob_random=(pa.float64(), False, "the same with random neurons silenced, mean over the controls (nats)"),
+    drop_silenced=(pa.float64(), False, "logprob minus logprob_silenced: what the leading neurons are worth (nats)"),
+    drop_random=(pa.float64(), False, "logprob minus logprob_random (nats)"),
+)
 
 ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
     "raw_pool": {"raw_pool": RAW_POOL},
@@ -155,10 +181,18 @@ ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
     "quarantine": {"quarantine": QUARANTINE},
     "rollouts": {"rollouts": ROLLOUTS},
     "pseudo_labels": {"pseudo_labels": PSEUDO_LABELS},
-    "neuron_scores": {"neuron_scores": NEURON_SCORES, "neuron_sizes": NEURON_SIZES},
+    "neuron_scores": {
+        "neuron_scores": NEURON_SCORES,
+        "neuron_sizes": NEURON_SIZES,
+        "unscored_rollouts": UNSCORED_ROLLOUTS,
+    },
     "curated_subset": {"curated_subset": CURATED_SUBSET},
     "teacher_contexts": {"teacher_contexts": TEACHER_CONTEXTS},
     "distilled_adapter": {"training_log": TRAINING_LOG},
     "evaluation": {"predictions": PREDICTIONS, "metrics": METRICS},
+    "causal_check": {"causal_check": CAUSAL_CHECK},
 }
 """Tables of each artifact; the first is the one that downstream stages read."""
+
+ENCODINGS: Final[Mapping[str, str]] = {"neurons": "DELTA_BINARY_PACKED", "scores": "BYTE_STREAM_SPLIT"}
+"""Parquet encodings of list columns that are stored smaller than with a dictionary: ascending ids, and floats."""

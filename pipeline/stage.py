@@ -11,9 +11,10 @@ from importlib.metadata import version
 from typing import Final
 
 from pipeline.artifacts import ArtifactStore, ArtifactWriter, Manifest, digest_file, digest_json
-from pipeline.config import PROJECT_ROOT, ModelConfig, Section
+from pipeline.config import PROJECT_ROOT, ModelConfig
 from pipeline.models import model_fingerprint
 from pipeline.pool.source import Source
+from pipeline.section import Section
 
 INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "raw_pool": (),
@@ -24,8 +25,11 @@ INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "teacher_contexts": ("raw_pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset"),
     "distilled_adapter": ("teacher_contexts",),
     "evaluation": ("raw_pool", "gold_labels", "rollouts", "pseudo_labels", "distilled_adapter"),
+    "causal_check": ("rollouts", "neuron_scores"),
 }
 """Artifacts that each stage reads; stages in the order in which they run."""
+OPTIONAL: Final = ("causal_check",)
+"""Stages that run only where they are asked for by name; nothing reads their artifacts."""
 
 _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "raw_pool": ("pipeline/pool",),
@@ -36,9 +40,10 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "teacher_contexts": ("pipeline/teacher", "pipeline/neurons"),
     "distilled_adapter": ("training",),
     "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),
+    "causal_check": ("pipeline/neurons",),
 }
 """Folders whose code a stage runs, besides the shared files."""
-_SHARED_FILES: Final = ("markdown", "models", "paths", "prompts", "registry", "schemas", "seeding")
+_SHARED_FILES: Final = ("batching", "markdown", "models", "prompts", "registry", "schemas", "seeding")
 _LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow")
 
 
@@ -66,6 +71,8 @@ class Stage:
     """The language model, for stages that depend on it."""
     sources: Sequence[Source] = ()
     """Files and data sets outside the store that the stage reads."""
+    resumable: bool = False
+    """Whether the stage writes shards, of which a run that was cut off loses only the last."""
 
     def provenance(self) -> dict[str, object]:
         """Return everything that determines the result."""
@@ -84,7 +91,8 @@ class Stage:
         fingerprint = digest_json(provenance)
         if standing := self.store.current(self.name, fingerprint):
             return Outcome(standing, cached=True)
-        with self.store.write(self.name, fingerprint, provenance) as writer:
+        with self.store.write(self.name, fingerprint, provenance, self.resumable) as writer:
+            writer.footer = {"fingerprint": fingerprint} if self.resumable else {}
             compute(writer)
         return Outcome(self.store.require(self.name), cached=False)
 

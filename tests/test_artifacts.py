@@ -1,10 +1,12 @@
 """Artifacts are whole or absent, checked on write and read, and noticed when changed."""
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.errors import ArtifactError
+from pipeline.schemas import NEURON_SIZES, SCHEMA_VERSION
 
 ROWS = pl.DataFrame({"source": ["f"], "line": [1], "reason": ["too_long"], "detail": ["d"], "raw": ["r"]})
 
@@ -71,11 +73,73 @@ def test_changed_files_and_missing_artifacts_are_noticed(tmp_path):
         store.read("quarantine")
 
 
-def test_duckdb_reads_lists(tmp_path):
+def shard(number):
+    ids = pl.DataFrame({"id": [f"q{number}"], "sample": [0]})
+    neurons = pl.Series([[3, 9 + number]], dtype=pl.List(pl.Int32))
+    return {
+        "neuron_scores": ids.with_columns(neurons=neurons, scores=pl.Series([[0.5, 0.25]])),
+        "neuron_sizes": pl.DataFrame(NEURON_SIZES.empty_table()),
+        "unscored_rollouts": ids.with_columns(reason=pl.lit("r"), detail=pl.lit("d")),
+    }
+
+
+def write_shards(store, numbers, fingerprint="f", stop=False):
+    kept = []
+    with store.write("neuron_scores", fingerprint, {}, resumable=True) as writer:
+        writer.footer = {"fingerprint": fingerprint}
+        for number in numbers:
+            kept.append(writer.has_shard(number))
+            if not kept[-1]:
+                writer.write_shard(number, shard(number))
+        if stop:
+            raise KeyboardInterrupt
+    return kept
+
+
+def test_shards_are_one_table(tmp_path):
+    store = ArtifactStore(tmp_path)
+    write_shards(store, range(3))
+    assert store.read("neuron_scores")["id"].to_list() == ["q0", "q1", "q2"]
+    assert store.require("neuron_scores").rows == {"neuron_scores": 3, "neuron_sizes": 0, "unscored_rollouts": 3}
+    for path in store.files("neuron_scores"):
+        footer = pq.read_metadata(path).metadata
+        assert {k: footer[k] for k in (b"artifact", b"schema_version", b"fingerprint")} == {
+            b"artifact": b"neuron_scores",
+            b"schema_version": str(SCHEMA_VERSION).encode(),
+            b"fingerprint": b"f",
+        }
+    assert store.current("neuron_scores", "f") is not None
+    store.files("neuron_scores")[1].unlink()
+    assert store.current("neuron_scores", "f") is None
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path):
+    whole, cut = ArtifactStore(tmp_path / "whole"), ArtifactStore(tmp_path / "cut")
+    write_shards(whole, range(3))
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(cut, range(2), stop=True)
+    assert cut.manifest("neuron_scores") is None
+    half_written = tmp_path / "cut" / ".neuron_scores.part" / "neuron_sizes.parquet" / "shard-00001.parquet"
+    half_written.rename(half_written.with_suffix(".part"))
+    assert write_shards(cut, range(3)) == [True, False, False]
+    assert cut.require("neuron_scores").digests == whole.require("neuron_scores").digests
+
+
+def test_shards_of_another_fingerprint_are_not_kept(tmp_path):
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(store, range(2), stop=True)
+    assert write_shards(store, range(2), fingerprint="g") == [False, False]
+
+
+def test_neuron_ids_are_stored_as_differences_and_read_by_duckdb(tmp_path):
     duckdb = pytest.importorskip("duckdb")
     store = ArtifactStore(tmp_path)
-    rows = pl.DataFrame({"id": ["a"], "sample": [0], "neurons": [[3, 9]], "scores": [[0.5, 0.25]]})
-    with store.write("neuron_scores", "f", {}) as writer:
-        writer.append("neuron_scores", rows)
-    found = duckdb.sql(f"select list_sum(scores), len(neurons) from '{store.path('neuron_scores')}'").fetchall()
-    assert found == [(0.75, 2)]
+    write_shards(store, range(2))
+    columns = pq.read_metadata(store.files("neuron_scores")[0]).row_group(0)
+    encodings = {columns.column(i).path_in_schema: columns.column(i).encodings for i in range(columns.num_columns)}
+    assert "DELTA_BINARY_PACKED" in encodings["neurons.list.element"]
+    assert "BYTE_STREAM_SPLIT" in encodings["scores.list.element"]
+    assert "RLE_DICTIONARY" in encodings["id"]
+    query = f"select list_sum(scores), list_max(neurons) from '{store.path('neuron_scores')}/*.parquet' order by 2"
+    assert duckdb.sql(query).fetchall() == [(0.75, 9), (0.75, 10)]

@@ -2,8 +2,9 @@
 
 import pytest
 
-from pipeline.config import PRESETS, Config, ModelConfig, Section, load_config
+from pipeline.config import PRESETS, Config, ModelConfig, load_config
 from pipeline.errors import ConfigError
+from pipeline.section import Section
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in PRESETS.glob("*.yaml")))

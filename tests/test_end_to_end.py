@@ -1,6 +1,9 @@
 """The real chain on a slice of the embedded pool: real sampling, hooks and training."""
 
 import json
+import re
+import subprocess
+import sys
 
 import polars as pl
 import pytest
@@ -11,6 +14,7 @@ from pipeline.chain import raw_pool, run_chain
 from pipeline.config import PROJECT_ROOT, load_config
 from pipeline.errors import SourceError
 from pipeline.schemas import ARTIFACTS
+from pipeline.stage import OPTIONAL
 
 SLICE = (
     "raw_pool.limit=80",
@@ -19,6 +23,7 @@ SLICE = (
     "distilled_adapter.steps=4",
     "distilled_adapter.trajectories_per_step=8",
     "distilled_adapter.micro_batch=8",
+    "causal_check.n_questions=16",
     "evaluation.limit=24",
     "evaluation.n_samples=2",
     "evaluation.n_resamples=100",
@@ -35,7 +40,7 @@ def done(tmp_path_factory):
 
 def test_every_artifact_is_there_with_its_rows(done):
     store, _, cached = done
-    assert set(cached) == set(ARTIFACTS)
+    assert set(cached) == set(ARTIFACTS) - set(OPTIONAL)
     assert not any(cached.values())
     rows = {name: store.require(name).rows[name] for name in CURATION}
     assert rows == {
@@ -46,8 +51,8 @@ def test_every_artifact_is_there_with_its_rows(done):
         "curated_subset": 80,
         "teacher_contexts": 16,
     }
-    for name, tables in ARTIFACTS.items():
-        for table in tables:
+    for name in cached:
+        for table in ARTIFACTS[name]:
             store.read(name, table)
 
 
@@ -62,6 +67,14 @@ def test_a_changed_setting_recomputes_what_depends_on_it(done):
     outcomes = run_chain(changed, store, last="teacher_contexts")
     assert {name for name, outcome in outcomes.items() if not outcome.cached} == {"teacher_contexts"}
     run_chain(config, store, last="teacher_contexts")
+
+
+def test_the_causal_check_runs_where_it_is_asked_for(done):
+    store, config, _ = done
+    assert materialize("reference", config, store, select="causal_check") == {"causal_check": False}
+    notes, table = store.require("causal_check").notes, store.read("causal_check")
+    assert len(table) == notes["n_questions"] == config.causal_check.n_questions
+    assert notes["difference"]["low"] <= notes["difference"]["mean"] <= notes["difference"]["high"]
 
 
 def test_demonstrations_are_other_questions_of_the_pool(done):
@@ -85,6 +98,25 @@ def test_adapter_and_report_are_files_for_people(done):
     assert "In-domain" in (store.root / "evaluation" / "report.md").read_text()
 
 
+def test_the_examples_of_the_documentation_run(done, tmp_path, monkeypatch):
+    duckdb = pytest.importorskip("duckdb")
+    (tmp_path / "data" / "runs").mkdir(parents=True)
+    (tmp_path / "data" / "runs" / "reference").symlink_to(done[0].root)
+    monkeypatch.chdir(tmp_path)
+    pages = [(PROJECT_ROOT / page).read_text() for page in ("README.md", "data/README.md")]
+    blocks = [block for page in pages for block in re.findall(r"```(python|sql)\n(.*?)```", page, re.DOTALL)]
+    programs = [text for kind, text in blocks if kind == "python" and "import polars" in text]
+    assert len(programs) == 2
+    for program in programs:
+        shown = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program], check=True, capture_output=True, text=True
+        )
+        assert "shape: " in shown.stdout
+    queries = [text for kind, text in blocks if kind == "sql"]
+    assert len(queries) == 3
+    assert all(duckdb.sql(query).fetchall() for query in queries)
+
+
 @pytest.mark.parametrize("change", ["deleted", "permuted"])
 def test_gold_never_reaches_curation_or_training(done, tmp_path, change):
     store, _, _ = done
@@ -98,9 +130,10 @@ def test_gold_never_reaches_curation_or_training(done, tmp_path, change):
     other = ArtifactStore(tmp_path / "run")
     run_chain(load_config(overrides=[*SLICE, f"raw_pool.path={source}"]), other, last="distilled_adapter")
     for name in (*CURATION, "distilled_adapter"):
-        files = {p.name for p in (store.root / name).iterdir()} - {"manifest.json", "README.md"}
-        for file in sorted(files):
-            assert (other.root / name / file).read_bytes() == (store.root / name / file).read_bytes(), (name, file)
+        folder = store.root / name
+        files = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file()]
+        for file in (file for file in files if file.name not in {"manifest.json", "README.md"}):
+            assert (other.root / name / file).read_bytes() == (folder / file).read_bytes(), (name, file)
 
 
 def test_too_many_bad_rows_fail_but_leave_the_quarantine(tmp_path):

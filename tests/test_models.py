@@ -1,6 +1,7 @@
 """Loading a model: what is wrong is said in one line."""
 
 import pytest
+import torch
 
 from pipeline.config import ModelConfig
 from pipeline.errors import ModelError
@@ -19,6 +20,16 @@ def test_tokenizer_without_chat_template(tiny, tmp_path):
     for file in tmp_path.glob("chat_template*"):
         file.unlink()
     with pytest.raises(ModelError, match="no chat template"):
+        load_model(ModelConfig(path=str(tmp_path)))
+
+
+def test_pickled_weights_are_not_loaded(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    torch.save(tiny.model.state_dict(), tmp_path / "pytorch_model.bin")
+    load_model(ModelConfig(path=str(tmp_path)))
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="safetensors"):
         load_model(ModelConfig(path=str(tmp_path)))
 
 

@@ -7,9 +7,9 @@ import polars as pl
 import yaml
 
 from pipeline.artifacts import digest_file
-from pipeline.config import Section
 from pipeline.jobs import DistillationJob
 from pipeline.models import model_fingerprint
+from pipeline.section import Section
 
 _CARD: Final = """\
 ---

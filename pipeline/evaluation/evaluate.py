@@ -18,6 +18,7 @@ from pipeline.evaluation.report import reliability_diagram, render_table, write_
 from pipeline.models import load_model
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.rollouts.sampler import sample_rollouts
+from pipeline.stage import OPTIONAL
 
 
 def evaluate(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig, writer: ArtifactWriter) -> None:
@@ -90,7 +91,7 @@ def _command(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig
     """Return the command that makes the figures again: the default preset and every setting that differs from it."""
     default = load_config().model_dump(mode="json")
     used = {"model": model.model_dump(mode="json"), "evaluation": section.model_dump(mode="json")}
-    used |= {name: store.require(name).provenance["config"] for name in default if name not in used}
+    used |= {name: store.require(name).provenance["config"] for name in default if name not in {*used, *OPTIONAL}}
     changes = [
         f"{name}.{key}={json.dumps(value)}"
         for name, settings in used.items()

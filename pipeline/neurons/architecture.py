@@ -6,7 +6,7 @@ stream. What is not certain to be one is refused: a wrong module would give scor
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,18 @@ from transformers.pytorch_utils import Conv1D
 
 from pipeline.errors import UnsupportedModelError
 
-ACTIVATIONS = ("act_fn", "activation_fn", "act")
-"""Names of an MLP's activation module: Llama and Qwen; Phi; GPT-NeoX and GPT-2."""
-DOWN_PROJECTIONS = ("down_proj", "fc2", "dense_4h_to_h", "c_proj")
-"""Names of the projection from neurons to the residual stream: Llama, Qwen and Phi-3; Phi; GPT-NeoX; GPT-2."""
+MLP_LAYOUTS: Final = (
+    ("act_fn", "down_proj"),  # Llama, Qwen, Mistral, Gemma, OLMo, SmolLM3, Granite 3, StableLM, Cohere, GLM
+    ("activation_fn", "down_proj"),  # Phi-3, GLM-4: gate and up projection fused
+    ("activation_fn", "fc2"),  # Phi, OPT
+    ("activation", "output_linear"),  # Granite 4, dense
+    ("act", "dense_4h_to_h"),  # GPT-NeoX and Pythia, Falcon
+    ("act", "c_proj"),  # GPT-2, GPT-Neo, StarCoder 2
+    ("act", "fc_out"),  # GPT-J, CodeGen
+    ("act", "down_proj"),  # MPT
+    ("gelu_impl", "dense_4h_to_h"),  # BLOOM
+)
+"""Names of the activation function and of the projection back to the residual stream within one module."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,8 @@ class MlpStack:
 
     backbone: nn.Module
     """The model without its unembedding."""
+    layers: tuple[nn.Module, ...]
+    """Decoder layers in order."""
     activations: tuple[nn.Module, ...]
     """Activation function of each layer's MLP; its output has width d_mlp."""
     down_projections: tuple[nn.Module, ...]
@@ -50,11 +60,13 @@ class MlpStack:
 def find_mlp_stack(model: PreTrainedModel) -> MlpStack:
     """Return the MLPs and the unembedding of a loaded causal language model.
 
-    Raises UnsupportedModelError, naming the model's class and what is missing, for mixtures of experts, adapters that
-    are not merged, quantised weights, layers of different widths and any structure that is not recognised.
+    Of a model that also sees or hears, it is the language model within. Raises UnsupportedModelError, naming the
+    model's class and what is missing, for encoder-decoders, mixtures of experts, layers without an MLP such as Mamba's,
+    adapters that are not merged, quantised weights, layers of different widths and any structure not recognised.
     """
     where = type(model).__name__
-    layers = _decoder_layers(model, where)
+    _refuse_experts(model, where)
+    backbone, layers = _decoder(model, where)
     mlps = [_find_mlp(layer, f"{where}, layer {index}") for index, layer in enumerate(layers)]
     W_U: Any = getattr(model.get_output_embeddings(), "weight", None)
     if not _is_matrix(W_U):
@@ -69,38 +81,40 @@ def find_mlp_stack(model: PreTrainedModel) -> MlpStack:
             f"{where}: the unembedding reads width {W_U.shape[1]} but the MLPs write width {W_down[0].shape[0]}: "
             "models that project between the two are not supported"
         )
-    return MlpStack(model.base_model, activations, down_projections, W_down, W_U)
+    return MlpStack(backbone, tuple(layers), activations, down_projections, W_down, W_U)
 
 
-def _decoder_layers(model: PreTrainedModel, where: str) -> nn.ModuleList:
-    n_layers = model.config.get_text_config(decoder=True).num_hidden_layers
-    backbone = model.base_model
+def _refuse_experts(model: PreTrainedModel, where: str) -> None:
+    for name, module in model.named_modules():
+        if "expert" in f"{name} {type(module).__name__}".lower():
+            raise UnsupportedModelError(
+                f"{where}: {name}, a {type(module).__name__}, is part of a mixture of experts, which is not supported: "
+                "use a dense model"
+            )
+
+
+def _decoder(model: PreTrainedModel, where: str) -> tuple[nn.Module, nn.ModuleList]:
+    """Return the backbone and its decoder layers."""
+    # A vision tower may have as many layers as the language model, so the latter is looked up first.
+    backbone, n_layers = model.get_decoder(), model.config.get_text_config(decoder=True).num_hidden_layers
     found = [m for m in backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == n_layers]
-    if backbone is model or not found:
+    if model.config.is_encoder_decoder or backbone is model or not found:
         raise UnsupportedModelError(
-            f"{where}: looked for a backbone with a list of {n_layers} decoder layers and found none: "
-            "use a decoder-only causal language model"
+            f"{where}: looked for a backbone with a list of {n_layers} decoder layers, without an encoder, and found "
+            "none: use a decoder-only causal language model"
         )
-    return found[0]
+    return backbone, found[0]
 
 
 def _find_mlp(layer: nn.Module, where: str) -> tuple[nn.Module, nn.Module]:
     """Return activation and down projection of the layer's only MLP."""
-    for name, module in layer.named_modules():
-        if "expert" in f"{name} {type(module).__name__}".lower():
-            raise UnsupportedModelError(
-                f"{where}: {type(module).__name__} is part of a mixture of experts, which is not supported: "
-                "use a dense model"
-            )
-    pairs = [
-        (act, down)
-        for m in layer.modules()
-        if (act := _child(m, ACTIVATIONS)) and (down := _child(m, DOWN_PROJECTIONS))
-    ]
+    children = [dict(module.named_children()) for module in layer.modules()]
+    pairs = [(c[act], c[down]) for c in children for act, down in MLP_LAYOUTS if act in c and down in c]
     if len(pairs) != 1:
         raise UnsupportedModelError(
-            f"{where}: looked for one MLP with an activation module ({', '.join(ACTIVATIONS)}) and a down projection "
-            f"({', '.join(DOWN_PROJECTIONS)}) and found {len(pairs)}: use a model of a supported family"
+            f"{where}: looked for one MLP with an activation module and a down projection "
+            f"({', '.join(map(' and '.join, MLP_LAYOUTS))}) and found {len(pairs)} in {type(layer).__name__} "
+            f"({', '.join(children[0])}): use a dense model of a supported family"
         )
     down = pairs[0][1]
     if not isinstance(down, nn.Linear | Conv1D) or not _is_matrix(down.weight):
@@ -109,11 +123,6 @@ def _find_mlp(layer: nn.Module, where: str) -> tuple[nn.Module, nn.Module]:
             "merge_and_unload() and load the model unquantised"
         )
     return pairs[0]
-
-
-def _child(module: nn.Module, names: tuple[str, ...]) -> nn.Module | None:
-    children = dict(module.named_children())
-    return next((children[name] for name in names if name in children), None)
 
 
 def _down_weight(down: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""Reading MLP activations while the backbone runs, one layer at a time.
+"""Reading MLP activations and hidden states while the backbone runs, one layer at a time.
 
 Pinned by ``tests/neurons/test_collector.py``.
 """
@@ -15,9 +15,12 @@ from pipeline.neurons.architecture import MlpStack
 
 Unit = Literal["act_fn", "down_proj_input"]
 
+Consumer = Callable[[int, Tensor], Tensor | None]
+"""Takes a layer's number and activations; a tensor that it returns takes their place in the forward."""
+
 
 @contextmanager
-def collect_activations(stack: MlpStack, unit: Unit, consume: Callable[[int, Tensor], None]) -> Iterator[None]:
+def collect_activations(stack: MlpStack, unit: Unit, consume: Consumer) -> Iterator[None]:
     """Hand every layer's activations to ``consume(layer, activations)`` during forwards of ``stack.backbone``.
 
     ``unit`` act_fn (arXiv 2607.02460) reads the output of the activation function, without the factor of the up
@@ -27,12 +30,15 @@ def collect_activations(stack: MlpStack, unit: Unit, consume: Callable[[int, Ten
     width, as happens when a fused kernel bypasses the module.
     """
     fired: Counter[int] = Counter()
+    remedy = "load the model without fused or replaced MLP kernels"
+    if unit == "act_fn":
+        remedy += ", or set neuron_scores.unit to down_proj_input"
 
-    def observe(layer: int, activation: Tensor) -> None:
+    def observe(layer: int, activation: Tensor) -> Tensor | None:
         fired[layer] += 1
         if activation.shape[-1] != stack.d_mlp:
             raise UnsupportedModelError(f"layer {layer}: '{unit}' has width {activation.shape[-1]}, not {stack.d_mlp}")
-        consume(layer, activation)
+        return consume(layer, activation)
 
     def begin(*_: Any) -> None:
         fired.clear()
@@ -42,7 +48,7 @@ def collect_activations(stack: MlpStack, unit: Unit, consume: Callable[[int, Ten
         if wrong:
             raise UnsupportedModelError(
                 f"{type(stack.backbone).__name__}: the '{unit}' module of layers {wrong} did not run exactly once in a "
-                "forward: load the model without fused or replaced MLP kernels"
+                f"forward: {remedy}"
             )
 
     with ExitStack() as hooks:
@@ -53,15 +59,36 @@ def collect_activations(stack: MlpStack, unit: Unit, consume: Callable[[int, Ten
         yield
 
 
-def _attach(stack: MlpStack, unit: Unit, layer: int, observe: Callable[[int, Tensor], None]) -> Any:
+@contextmanager
+def collect_displacement(stack: MlpStack, consume: Callable[[Tensor], None]) -> Iterator[None]:
+    """Hand the displacement ``[B, S, D]`` of the hidden state from first layer in to last layer out to ``consume``.
+
+    Called once per forward of ``stack.backbone``; only the embeddings are kept while it runs.
+    """
+    embeddings: list[Tensor] = []
+
+    def enter(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        embeddings.append(inputs[0])
+
+    def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        consume(hidden - embeddings.pop())
+
+    with ExitStack() as hooks:
+        hooks.callback(stack.layers[0].register_forward_pre_hook(enter).remove)
+        hooks.callback(stack.layers[-1].register_forward_hook(leave).remove)
+        yield
+
+
+def _attach(stack: MlpStack, unit: Unit, layer: int, observe: Consumer) -> Any:
     if unit == "act_fn":
 
-        def after(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            observe(layer, output)
+        def after(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor | None:
+            return observe(layer, output)
 
         return stack.activations[layer].register_forward_hook(after)
 
-    def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        observe(layer, inputs[0])
+    def before(_module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
+        return observe(layer, inputs[0])
 
     return stack.down_projections[layer].register_forward_pre_hook(before)

@@ -1,207 +1,167 @@
 """Stage ``neuron_scores``: run each rollout through the model once more and keep the neurons that carry its tokens.
 
-One pass of the backbone over prompt and response, without logits; contributions are computed and cut while the layers
-run. Rows are padded on the right, where causal attention keeps padding from every token that is scored. Every rollout
-comes back, in order of (tokens, id, sample), and neither the batch budget nor the other rows change a row beyond the
-rounding of the forward pass itself. Pinned by ``tests/neurons/test_score.py``.
+Every rollout comes back, scored or refused with a reason, in the order in which it was given; neither the batch budget
+nor the other rows change a row beyond the rounding of the forward pass itself. Pinned by
+``tests/neurons/test_score.py``.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from pipeline.artifacts import ArtifactWriter
+from pipeline.batching import TokenBudget
 from pipeline.config import NeuronScoresConfig
-from pipeline.errors import ArtifactError, ModelError
+from pipeline.errors import ModelError
 from pipeline.models import LanguageModel
 from pipeline.neurons.architecture import MlpStack, find_mlp_stack
-from pipeline.neurons.collector import collect_activations
-from pipeline.neurons.contribution import contributions, read_positions, token_alignment, unembedding_rows
-from pipeline.neurons.sizes import SupportSizes
-from pipeline.neurons.topk import Chunk, Kept, make_cut
+from pipeline.neurons.batch import BatchScores, score_batch
+from pipeline.neurons.mui import model_utilization
+from pipeline.neurons.rollout import Limits, Reason, Refusal, Rollout
+from pipeline.schemas import NEURON_SCORES, NEURON_SIZES, UNSCORED_ROLLOUTS
 
-Tables = tuple[pl.DataFrame, pl.DataFrame]
+COLUMNS = ("id", "sample", "prompt_ids", "response_ids", "logprobs", "self_certainty")
+"""Columns of ``rollouts`` that scoring reads."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """A rollout to score."""
+class ScoreTables(NamedTuple):
+    """Tables of the artifact ``neuron_scores``; every rollout is in the first two, or in the last."""
 
-    id: str
-    """Question."""
-    sample: int
-    """Number of the rollout within its question."""
-    prompt_ids: Sequence[int]
-    """Tokens of the rendered prompt."""
-    response_ids: Sequence[int]
-    """Response tokens, the end token included."""
-    mean_logprob: float
-    """Mean log-probability of the response tokens (nats); 0 without response."""
+    neuron_scores: pl.DataFrame
+    """Neuron sets, of schema NEURON_SCORES."""
+    neuron_sizes: pl.DataFrame
+    """Sizes and other signals, of schema NEURON_SIZES."""
+    unscored_rollouts: pl.DataFrame
+    """Rollouts that could not be scored, of schema UNSCORED_ROLLOUTS."""
+
+
+class NeuronScorer:
+    """Scores rollouts with one model; the batch budget, once lowered for want of memory, stays lowered."""
+
+    def __init__(self, language_model: LanguageModel, config: NeuronScoresConfig) -> None:
+        """Find the model's MLPs; raises UnsupportedModelError for a model whose neurons cannot be scored."""
+        self.stack = find_mlp_stack(language_model.model)
+        self.config = config
+        self._limits = Limits.of(language_model)
+        self.budget = TokenBudget(config.batch_tokens)
 
     @property
-    def n_tokens(self) -> int:
-        """Length of prompt and response (tokens)."""
-        return len(self.prompt_ids) + len(self.response_ids)
+    def n_neurons(self) -> int:
+        """Neurons of the model."""
+        return self.stack.n_layers * self.stack.d_mlp
+
+    def score(self, rollouts: pl.DataFrame, done: Callable[[int], object] = lambda _: None) -> ScoreTables:
+        """Return the tables for rows with the columns ``COLUMNS``, telling ``done`` how many more are finished.
+
+        Raises ModelError when one rollout alone exceeds the device's memory. Memory is that of ``rollouts``, their
+        neuron sets and one batch.
+        """
+        given = _read(rollouts)
+        refusals = {rollout.row: refusal for rollout in given if (refusal := self._limits.refuse(rollout))}
+        done(len(refusals))
+        readable = [rollout for rollout in given if rollout.row not in refusals]
+        readable.sort(key=lambda rollout: (rollout.n_tokens, rollout.id, rollout.sample))
+        tables = [_EMPTY]
+        for batch, table in self.budget.run(readable, lambda rollout: rollout.n_tokens, self._score):
+            tables.append(table)
+            done(len(batch))
+        scored = pl.concat(tables).sort("row")
+        not_finite = Refusal(
+            Reason.NOT_FINITE,
+            f"activations are not finite in {str(self.stack.W_U.dtype).removeprefix('torch.')}: "
+            "set model.dtype to bfloat16 or float32, or mend the weights",
+        )
+        refusals |= dict.fromkeys(scored.filter(~pl.col("finite"))["row"], not_finite)
+        return ScoreTables(
+            scored.filter("finite").select(NEURON_SCORES.names),
+            scored.filter("finite").select(NEURON_SIZES.names),
+            _unscored([(given[row], refusals[row]) for row in sorted(refusals)]),
+        )
+
+    def _score(self, batch: Sequence[Rollout]) -> pl.DataFrame:
+        return _table(batch, score_batch(batch, self.stack, self.config), self.stack, self.config)
 
 
-@dataclass(frozen=True)
-class ResponseSlice:
-    """One chunk of response positions of every rollout in a batch that is long enough to have it."""
+def score_shards(rollouts: pl.LazyFrame, scorer: NeuronScorer, writer: ArtifactWriter) -> None:
+    """Score a table of schema ROLLOUTS into shards, leaving out those that the writer has, and note what came of it.
 
-    reads: Tensor
-    """Where activations are read, ``[N]``, in the flattened batch of padded sequences."""
-    rows: Tensor
-    """Row of each position's token among the batch's different response tokens, ``[N]``."""
-    owners: Tensor
-    """Rollout of each position, ``[N]``, ascending."""
-
-
-def score_rollouts(
-    rollouts: pl.DataFrame, language_model: LanguageModel, config: NeuronScoresConfig, progress: bool = True
-) -> Iterator[Tables]:
-    """Yield rows of the ``neuron_scores`` and of the ``neuron_sizes`` schema for rows of ``rollouts``, batch by batch.
-
-    A rollout without response tokens yields an empty set and zero sizes. A batch that exceeds the CUDA memory is
-    halved. Raises UnsupportedModelError for a model whose neurons cannot be scored, ArtifactError for a rollout
-    without prompt, and ModelError when one rollout alone exceeds the memory or contributions are not finite.
+    Memory is that of one shard, whatever the number of rollouts. Raises ModelError when a larger share than
+    ``max_unscored_share`` cannot be scored.
     """
-    stack = find_mlp_stack(language_model.model)
-    pending = _plan(_read(rollouts), config.batch_tokens)[::-1]
-    with tqdm(total=len(rollouts), desc="neuron scores", unit="rollout", mininterval=1, disable=not progress) as bar:
-        while pending:
-            batch = pending.pop()
-            tables = _score_if_it_fits(batch, stack, config)
-            if tables is None:
-                pending += [batch[len(batch) // 2 :], batch[: len(batch) // 2]]
+    config, n_rollouts = scorer.config, rollouts.select(pl.len()).collect().item()
+    writer.footer |= {"n_layers": str(scorer.stack.n_layers), "d_mlp": str(scorer.stack.d_mlp)}
+    with tqdm(total=n_rollouts, desc="neuron scores", unit="rollout", mininterval=1) as bar:
+        for number, start in enumerate(range(0, n_rollouts, config.shard_rollouts)):
+            if writer.has_shard(number):
+                bar.update(min(config.shard_rollouts, n_rollouts - start))
                 continue
-            yield tables
-            bar.update(len(batch))
+            rows = rollouts.select(COLUMNS).slice(start, config.shard_rollouts).collect()
+            writer.write_shard(number, scorer.score(rows, bar.update)._asdict())
+    neurons = (pl.read_parquet(shard, columns=["neurons"]) for shard in writer.shards("neuron_scores"))
+    unscored: Counter[str] = Counter()
+    for shard in writer.shards("unscored_rollouts"):
+        unscored.update(pl.read_parquet(shard, columns=["reason"])["reason"])
+    _check_share(unscored, n_rollouts, config)
+    writer.notes = {
+        "rollouts": n_rollouts,
+        "scored": n_rollouts - unscored.total(),
+        "unscored": dict(sorted(unscored.items())),
+        "model_utilization_index": model_utilization(neurons, scorer.n_neurons),
+    }
 
 
-def _read(rollouts: pl.DataFrame) -> list[Scored]:
+def _check_share(unscored: Counter[str], n_rollouts: int, config: NeuronScoresConfig) -> None:
+    share = unscored.total() / max(n_rollouts, 1)
+    if share > config.max_unscored_share:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in unscored.most_common())
+        raise ModelError(
+            f"{unscored.total()} of {n_rollouts} rollouts cannot be scored ({share:.1%}, allowed "
+            f"{config.max_unscored_share:.1%}): {reasons}; mend model and rollouts, try model.dtype=float32, or raise "
+            "neuron_scores.max_unscored_share"
+        )
+
+
+def _read(rollouts: pl.DataFrame) -> list[Rollout]:
     columns = rollouts.select(
-        "id", "sample", "prompt_ids", "response_ids", mean_logprob=pl.col("logprobs").list.mean().fill_null(0.0)
+        "id", "sample", "prompt_ids", "response_ids", "self_certainty", mean_logprob=pl.col("logprobs").list.mean()
     )
-    rows = [Scored(**row) for row in columns.iter_rows(named=True)]
-    for row in rows:
-        if row.response_ids and not row.prompt_ids:
-            raise ArtifactError(f"rollouts: question '{row.id}', sample {row.sample} has no prompt: sample it again")
-    return sorted(rows, key=lambda row: (row.n_tokens, row.id, row.sample))
+    return [Rollout(row=row, **values) for row, values in enumerate(columns.iter_rows(named=True))]
 
 
-def _plan(ordered: Sequence[Scored], batch_tokens: int) -> list[list[Scored]]:
-    """Split rollouts, shortest first, into batches of at most ``batch_tokens`` padded tokens, or of one rollout.
-
-    Those without response come first, in a batch of their own that needs no forward pass.
-    """
-    silent = [row for row in ordered if not row.response_ids]
-    batches: list[list[Scored]] = []
-    for row in (row for row in ordered if row.response_ids):
-        if batches and (len(batches[-1]) + 1) * row.n_tokens <= batch_tokens:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return [silent, *batches] if silent else batches
-
-
-def _score_if_it_fits(batch: Sequence[Scored], stack: MlpStack, config: NeuronScoresConfig) -> Tables | None:
-    """Score one batch, or return None when it exceeds the device's memory and can be made smaller."""
-    try:
-        return score_batch(batch, stack, config)
-    except torch.OutOfMemoryError as error:
-        if len(batch) == 1:
-            raise ModelError(
-                f"question '{batch[0].id}', sample {batch[0].sample}: out of memory with one rollout of "
-                f"{batch[0].n_tokens} tokens: lower neuron_scores.chunk_tokens or use a larger device"
-            ) from error
-    torch.cuda.empty_cache()  # only after the handler, whose traceback holds the batch's tensors
-    return None
-
-
-@torch.inference_mode()
-def score_batch(batch: Sequence[Scored], stack: MlpStack, config: NeuronScoresConfig) -> Tables:
-    """Score one batch in one forward pass; raises ModelError when contributions are not finite."""
-    device = stack.W_U.device
-    cut, sizes = make_cut(config, len(batch), device), SupportSizes(len(batch), device)
-    if any(row.response_ids for row in batch):
-        ids = [torch.tensor([*row.prompt_ids, *row.response_ids]) for row in batch]
-        tokens = pad_sequence(ids, batch_first=True).to(device)
-        said, slices = _response_slices(batch, tokens, config)
-        rows = unembedding_rows(stack.W_U, said)
-
-        def consume(layer: int, activations: Tensor) -> None:
-            alignment = token_alignment(rows, stack.W_down[layer])
-            cut.add_layer(layer, _chunks(activations.reshape(-1, stack.d_mlp), alignment, slices, sizes))
-
-        with collect_activations(stack, config.unit, consume):
-            stack.backbone(input_ids=tokens, use_cache=False)
-    for row, finite in zip(batch, sizes.totals.isfinite().all(dim=1).tolist(), strict=True):
-        if not finite:
-            raise ModelError(
-                f"question '{row.id}', sample {row.sample}: contributions are not finite in {stack.W_U.dtype}: "
-                "set model.dtype to float32 or bfloat16"
-            )
-    return _tables(batch, cut.result(), sizes, stack, config)
-
-
-def _response_slices(
-    batch: Sequence[Scored], tokens: Tensor, config: NeuronScoresConfig
-) -> tuple[Tensor, list[ResponseSlice]]:
-    """Return the different response tokens ``[U]`` of padded ``tokens [B, S]``, and the positions chunk by chunk."""
-    device, width = tokens.device, tokens.shape[1]
-    lengths = torch.tensor([len(row.response_ids) for row in batch], device=device)
-    starts = torch.tensor([i * width + len(row.prompt_ids) for i, row in enumerate(batch)], device=device)
-    owners = torch.arange(len(batch), device=device).repeat_interleave(lengths)
-    within = torch.arange(len(owners), device=device) - (lengths.cumsum(0) - lengths)[owners]
-    positions = starts[owners] + within
-    said, rows = tokens.flatten()[positions].unique(return_inverse=True)
-    reads = read_positions(positions, config.position)
-    slices = []
-    for start in range(0, int(lengths.max()), config.chunk_tokens):
-        inside = (within >= start) & (within < start + config.chunk_tokens)
-        slices.append(ResponseSlice(reads[inside], rows[inside], owners[inside]))
-    return said, slices
-
-
-def _chunks(
-    activations: Tensor, alignment: Tensor, slices: Sequence[ResponseSlice], sizes: SupportSizes
-) -> Iterator[Chunk]:
-    """Yield a layer's contributions from activations ``[B * S, M]`` and alignment ``[U, M]``, counting their sizes."""
-    for part in slices:
-        chunk = Chunk(contributions(activations[part.reads], alignment[part.rows]), part.owners)
-        sizes.add(chunk)
-        yield chunk
-
-
-def _tables(
-    batch: Sequence[Scored], kept: Kept, sizes: SupportSizes, stack: MlpStack, config: NeuronScoresConfig
-) -> Tables:
-    n_layers = stack.n_layers
+def _table(batch: Sequence[Rollout], scores: BatchScores, stack: MlpStack, config: NeuronScoresConfig) -> pl.DataFrame:
+    """Return the columns of both tables, the row that each rollout comes from, and whether its figures are finite."""
+    kept, sizes = scores.kept, scores.sizes
     counts = torch.bincount(kept.owners, minlength=len(batch))
-    per_layer = torch.bincount(kept.owners * n_layers + kept.neurons // stack.d_mlp, minlength=len(batch) * n_layers)
-    scores = kept.scores.half().float() if config.score_dtype == "float16" else kept.scores
-    key = {"id": [row.id for row in batch], "sample": pl.Series([row.sample for row in batch], dtype=pl.Int32)}
-    neuron_scores = pl.DataFrame(
-        {**key, "neurons": _as_lists(kept.neurons.int(), counts), "scores": _as_lists(scores, counts)}
+    per_layer = torch.bincount(
+        kept.owners * stack.n_layers + kept.neurons // stack.d_mlp, minlength=len(batch) * stack.n_layers
     )
-    neuron_sizes = pl.DataFrame(
-        {
-            **key,
-            "n_neurons": counts.int().numpy(force=True),
-            "n_response_tokens": pl.Series([len(row.response_ids) for row in batch], dtype=pl.Int32),
-            "score_sum": sizes.score_sum.numpy(force=True),
-            "participation_ratio": sizes.participation_ratio.numpy(force=True),
-            "entropy_size": sizes.entropy_size.numpy(force=True),
-            "mean_logprob": pl.Series([row.mean_logprob for row in batch], dtype=pl.Float64),
-            "layer_counts": _as_lists(per_layer.int(), torch.full_like(counts, n_layers)),
-        }
-    )
-    return neuron_scores, neuron_sizes
+    every_layer = torch.full_like(counts, stack.n_layers)
+    stored = kept.scores.half().float() if config.score_dtype == "float16" else kept.scores
+    columns = {
+        "row": [rollout.row for rollout in batch],
+        "finite": scores.finite.numpy(force=True),
+        "id": [rollout.id for rollout in batch],
+        "sample": [rollout.sample for rollout in batch],
+        "neurons": _as_lists(kept.neurons.int(), counts),
+        "scores": _as_lists(stored, counts),
+        "n_neurons": counts.numpy(force=True),
+        "n_response_tokens": [len(rollout.response_ids) for rollout in batch],
+        "score_sum": sizes.score_sum.numpy(force=True),
+        "participation_ratio": sizes.participation_ratio.numpy(force=True),
+        "entropy_size": sizes.entropy_size.numpy(force=True),
+        "layer_counts": _as_lists(per_layer.int(), every_layer),
+        "layer_scores": _as_lists(sizes.layer_scores.flatten().float(), every_layer),
+        "displacement": scores.displacement.numpy(force=True),
+        "mean_logprob": [rollout.mean_logprob for rollout in batch],
+        "self_certainty": [rollout.self_certainty for rollout in batch],
+    }
+    return pl.DataFrame(columns, schema=_EMPTY.schema)
 
 
 def _as_lists(values: Tensor, counts: Tensor) -> pl.Series:
@@ -209,3 +169,19 @@ def _as_lists(values: Tensor, counts: Tensor) -> pl.Series:
     offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
     lists = pa.LargeListArray.from_arrays(pa.array(offsets.numpy(force=True)), pa.array(values.numpy(force=True)))
     return pl.Series(values=lists)
+
+
+def _unscored(refused: Sequence[tuple[Rollout, Refusal]]) -> pl.DataFrame:
+    rows = [(rollout.id, rollout.sample, str(refusal.reason), refusal.detail) for rollout, refusal in refused]
+    return pl.DataFrame(rows, schema=pl.DataFrame(UNSCORED_ROLLOUTS.empty_table()).schema, orient="row")
+
+
+_EMPTY = pl.DataFrame(
+    schema={
+        "row": pl.Int64,
+        "finite": pl.Boolean,
+        **pl.DataFrame(NEURON_SCORES.empty_table()).schema,
+        **pl.DataFrame(NEURON_SIZES.empty_table()).schema,
+    }
+)
+"""Columns of a scored batch."""

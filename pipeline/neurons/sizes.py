@@ -1,4 +1,4 @@
-"""Sizes of neuron support that need no threshold, over all positive contributions of a rollout (method, section 3).
+"""Signals of a rollout that need no threshold, gathered while the layers run (method, section 3).
 
 Pinned by ``tests/neurons/test_sizes.py``.
 """
@@ -10,30 +10,42 @@ from pipeline.neurons.topk import Chunk
 
 
 class SupportSizes:
-    """Accumulates sum c, sum c^2 and sum c log c per rollout; within a position in float32, across them in float64."""
+    """Accumulates sum c per layer, sum c^2 and sum c log c of a rollout's positive contributions c.
 
-    def __init__(self, n_rollouts: int, device: torch.device) -> None:
-        self.totals = torch.zeros(n_rollouts, 3, dtype=torch.float64, device=device)
+    Sums are taken in float32 within a position and in float64 across them.
+    """
 
-    def add(self, chunk: Chunk) -> None:
+    def __init__(self, n_rollouts: int, n_layers: int, device: torch.device) -> None:
+        self.layer_scores = torch.zeros(n_rollouts, n_layers, dtype=torch.float64, device=device)
+        """Sum of positive contributions per layer, ``[R, L]`` (logits): the layer profile."""
+        self._totals = torch.zeros(n_rollouts, 2, dtype=torch.float64, device=device)
+
+    def add(self, layer: int, chunk: Chunk) -> None:
         """Take in a chunk; no order is assumed."""
         c = chunk.contributions.clamp(min=0)
         c_log_c = c.clamp(min=torch.finfo(c.dtype).tiny).log_().mul_(c)  # the inner clamp spares log its slow path at 0
-        per_position = torch.stack([c.sum(1), c.square().sum(1), c_log_c.sum(1)], dim=1)  # [N, 3]
-        self.totals.index_add_(0, chunk.owners, per_position.double())
+        self.layer_scores[:, layer].index_add_(0, chunk.owners, c.sum(1).double())
+        per_position = torch.stack([c.square().sum(1), c_log_c.sum(1)], dim=1)  # [N, 2]
+        self._totals.index_add_(0, chunk.owners, per_position.double())
+
+    @property
+    def finite(self) -> Tensor:
+        """Whether all contributions of a rollout are finite numbers, ``[R]``."""
+        return self._totals.isfinite().all(dim=1) & self.layer_scores.isfinite().all(dim=1)
 
     @property
     def score_sum(self) -> Tensor:
         """Sum of positive contributions, ``[R]`` (logits)."""
-        return self.totals[:, 0]
+        return self.layer_scores.sum(dim=1)
 
     @property
     def participation_ratio(self) -> Tensor:
         """(sum c)^2 / sum c^2, ``[R]`` (entries); 0 without positive contributions."""
-        return torch.where(self.totals[:, 1] > 0, self.totals[:, 0].square() / self.totals[:, 1], 0.0)
+        squares = self._totals[:, 0]
+        return torch.where(squares > 0, self.score_sum.square() / squares, 0.0)
 
     @property
     def entropy_size(self) -> Tensor:
         """Exp of the entropy of c / sum c, ``[R]`` (entries); 0 without positive contributions."""
-        entropy = self.score_sum.log() - self.totals[:, 2] / self.score_sum
+        entropy = self.score_sum.log() - self._totals[:, 1] / self.score_sum
         return torch.where(self.score_sum > 0, entropy.exp(), 0.0)

@@ -122,7 +122,12 @@ class EntriesCut:
 
 
 class NeuronsCut:
-    """Top neurons per layer and chunk, merged to their largest score, then global top K (arXiv 2607.02460, app. A)."""
+    """Entries merged to neurons, top neurons of each layer, then global top K (arXiv 2607.02460, app. A).
+
+    **Choice**: the paper takes the top of a layer within each chunk and merges afterwards, so that a layer with more
+    neurons than its limit may keep some of the excess, depending on where chunks begin. Here chunks are merged first:
+    the same as the paper's rule for a response of one chunk, whatever the chunks.
+    """
 
     def __init__(self, n_rollouts: int, top_k: int, top_k_per_layer: int, device: torch.device) -> None:
         self.n_rollouts, self.top_k, self.top_k_per_layer = n_rollouts, top_k, top_k_per_layer
@@ -130,7 +135,7 @@ class NeuronsCut:
 
     def add_layer(self, layer: int, chunks: Iterable[Chunk]) -> None:
         """See ``Cut.add_layer``."""
-        best = reduce(torch.maximum, map(self._top_of_chunk, chunks))
+        best = self._top(reduce(torch.maximum, map(self._largest, chunks)))
         owners, index = best.nonzero(as_tuple=True)
         found = Kept(owners, index + layer * best.shape[1], best[owners, index])
         self.kept = self.kept.joined(found).largest(self.top_k)
@@ -139,13 +144,15 @@ class NeuronsCut:
         """See ``Cut.result``."""
         return self.kept.merged()
 
-    def _top_of_chunk(self, chunk: Chunk) -> Tensor:
-        """Return the largest score ``[R, M]`` of each neuron in the chunk; 0 unless positive and among the top."""
-        n_neurons = chunk.contributions.shape[1]
-        largest = chunk.contributions.new_zeros(self.n_rollouts, n_neurons)
+    def _largest(self, chunk: Chunk) -> Tensor:
+        """Return the largest score ``[R, M]`` of each neuron in the chunk; 0 unless positive."""
+        largest = chunk.contributions.new_zeros(self.n_rollouts, chunk.contributions.shape[1])
         owners = chunk.owners[:, None].expand_as(chunk.contributions)
-        largest.scatter_reduce_(0, owners, chunk.contributions, "amax")
-        if self.top_k_per_layer >= n_neurons:
+        return largest.scatter_reduce_(0, owners, chunk.contributions, "amax")
+
+    def _top(self, largest: Tensor) -> Tensor:
+        """Return ``largest [R, M]`` with 0 for all but the top neurons of the layer; of equal ones, the first stay."""
+        if self.top_k_per_layer >= largest.shape[1]:
             return largest
         top = largest.argsort(dim=1, descending=True, stable=True)[:, : self.top_k_per_layer]
         return torch.zeros_like(largest).scatter(1, top, largest.gather(1, top))

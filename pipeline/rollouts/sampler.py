@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
+from pipeline.batching import TokenBudget
 from pipeline.config import RolloutsConfig
 from pipeline.errors import ModelError
 from pipeline.models import LanguageModel, encode_chat
@@ -60,6 +61,8 @@ class Completion:
     """Text without special tokens."""
     logprobs: list[float]
     """Log-probability of each response token at temperature 1 (nats)."""
+    self_certainty: float | None
+    """Mean over the response tokens of KL(uniform, p) (nats; arXiv 2505.19590); none without response."""
     finish_reason: str
     """``stop``, ``length`` or ``prompt_too_long``; the last has no response."""
     extraction: Extraction
@@ -92,55 +95,29 @@ def generate(
 ) -> Iterator[list[Completion]]:
     """Yield one list of completions per batch; every request is answered, shortest prompts first.
 
-    ``config.n_samples`` is not used: a request is one response. A batch that exceeds the CUDA memory is halved, and
-    so are those after it. Requests whose prompt does not fit come last, without a response.
+    ``config.n_samples`` is not used: a request is one response. Batches that exceed the memory are halved. Requests
+    whose prompt does not fit come last, without a response.
     """
+
+    def n_tokens(request: Request) -> int:
+        return len(request.prompt_ids) + config.max_new_tokens
+
     ordered = sorted(requests, key=lambda request: (len(request.prompt_ids), request.id, request.sample))
-    longest_prompt = language_model.max_length - config.max_new_tokens
-    n_fit = bisect_right(ordered, longest_prompt, key=lambda request: len(request.prompt_ids))
+    n_fit = bisect_right(ordered, language_model.max_length, key=n_tokens)
     forms = _option_tokens(language_model.tokenizer)
-    done, batch_tokens = 0, config.batch_tokens
+    budget = TokenBudget(config.batch_tokens)
+    batches = budget.run(ordered[:n_fit], n_tokens, lambda batch: _complete(batch, language_model, config, forms))
     with tqdm(total=len(ordered), desc="rollouts", unit="response", mininterval=1, disable=not progress) as bar:
-        while done < n_fit:
-            batch = _next_batch(ordered[done:n_fit], batch_tokens, config.max_new_tokens)
-            completions = _complete_if_it_fits(batch, language_model, config, forms)
-            if completions is None:
-                batch_tokens = len(batch) // 2 * (len(batch[-1].prompt_ids) + config.max_new_tokens)
-                continue
+        for batch, completions in batches:
             yield completions
-            done += len(batch)
             bar.update(len(batch))
         if n_fit < len(ordered):
             yield [_unanswered(request) for request in ordered[n_fit:]]
             bar.update(len(ordered) - n_fit)
 
 
-def _next_batch(ordered: Sequence[Request], batch_tokens: int, max_new_tokens: int) -> list[Request]:
-    """Return the first requests that fit the budget when padded to the longest of them; at least one."""
-    size = 1
-    while size < len(ordered) and (size + 1) * (len(ordered[size].prompt_ids) + max_new_tokens) <= batch_tokens:
-        size += 1
-    return list(ordered[:size])
-
-
-def _complete_if_it_fits(
-    batch: list[Request], language_model: LanguageModel, config: RolloutsConfig, forms: Forms
-) -> list[Completion] | None:
-    """Sample one batch, or return None when it exceeds the device's memory and can be made smaller."""
-    try:
-        return _complete(batch, language_model, config, forms)
-    except torch.OutOfMemoryError as error:
-        if len(batch) == 1:
-            raise ModelError(
-                f"question '{batch[0].id}': out of memory with one response of {len(batch[0].prompt_ids)} + "
-                f"{config.max_new_tokens} tokens: lower max_new_tokens or use a larger device"
-            ) from error
-    torch.cuda.empty_cache()  # only after the handler, whose traceback holds the batch's tensors
-    return None
-
-
 def _complete(
-    batch: list[Request], language_model: LanguageModel, config: RolloutsConfig, forms: Forms
+    batch: Sequence[Request], language_model: LanguageModel, config: RolloutsConfig, forms: Forms
 ) -> list[Completion]:
     """Sample one batch."""
     model, tokenizer, stop_ids = language_model.model, language_model.tokenizer, language_model.stop_ids
@@ -164,10 +141,10 @@ def _complete(
             logits_processor=LogitsProcessorList([draw]),
         )
     responses = sequences[:, width:].tolist()
-    logprobs, watched = draw.logprobs, draw.watched
+    recorded = zip(draw.logprobs, draw.self_certainty, draw.watched, strict=True)
     return [
-        _completion(request, _until_stop(response, stop_ids), (logprobs[row], watched[row]), language_model, forms)
-        for row, (request, response) in enumerate(zip(batch, responses, strict=True))
+        _completion(request, _until_stop(response, stop_ids), seen, language_model, forms)
+        for request, response, seen in zip(batch, responses, recorded, strict=True)
     ]
 
 
@@ -189,12 +166,13 @@ def _until_stop(response_ids: list[int], stop_ids: Sequence[int]) -> list[int]:
 def _completion(
     request: Request,
     response_ids: list[int],
-    recorded: tuple[torch.Tensor, torch.Tensor],
+    recorded: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
     language_model: LanguageModel,
     forms: Forms,
 ) -> Completion:
-    """Assemble a row from its tokens and what was recorded: log-probabilities ``[T]``, watched ones ``[T, W]``."""
-    logprobs, watched = recorded[0][: len(response_ids)], recorded[1]
+    """Assemble a row from its tokens and what was recorded: two ``[T]`` and the watched probabilities ``[T, W]``."""
+    logprobs, self_certainty = (values[: len(response_ids)] for values in recorded[:2])
+    watched = recorded[2]
     if not logprobs.isfinite().all():
         raise ModelError(
             f"question '{request.id}', sample {request.sample}: the model's logits are not finite in "
@@ -213,7 +191,16 @@ def _completion(
             stated = watched[position, n_letters : n_letters + len(by_text.options)]
             option_probs = by_text.option_probs(response_ids[position], stated, n_options)
     finish_reason = "stop" if response_ids[-1] in language_model.stop_ids else "length"
-    return Completion(request, response_ids, response, logprobs.tolist(), finish_reason, extraction, option_probs)
+    return Completion(
+        request=request,
+        response_ids=response_ids,
+        response=response,
+        logprobs=logprobs.tolist(),
+        self_certainty=self_certainty.double().mean().item(),
+        finish_reason=finish_reason,
+        extraction=extraction,
+        option_probs=option_probs,
+    )
 
 
 def _option_tokens(tokenizer: PreTrainedTokenizerBase) -> Forms:
@@ -224,7 +211,7 @@ def _option_tokens(tokenizer: PreTrainedTokenizerBase) -> Forms:
 
 def _unanswered(request: Request) -> Completion:
     extraction = Extraction(answer=None, index=None, rule=PROMPT_TOO_LONG, span=None)
-    return Completion(request, [], "", [], PROMPT_TOO_LONG, extraction, None)
+    return Completion(request, [], "", [], None, PROMPT_TOO_LONG, extraction, None)
 
 
 def _row(completion: Completion, permutation: Sequence[int]) -> dict[str, object]:
@@ -240,6 +227,7 @@ def _row(completion: Completion, permutation: Sequence[int]) -> dict[str, object
         "response_ids": completion.response_ids,
         "response": completion.response,
         "logprobs": completion.logprobs,
+        "self_certainty": completion.self_certainty,
         "finish_reason": completion.finish_reason,
         "answer": completion.extraction.answer,
         "answer_index": None if shown is None else permutation[shown],

@@ -5,6 +5,7 @@ distribution after temperature and top-p. Pinned by ``tests/rollouts/test_seeded
 """
 
 from collections.abc import Sequence
+from math import log
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is unty
         if config.top_p < 1:
             self._warp.append(TopPLogitsWarper(config.top_p))
         self._logprobs: list[torch.Tensor] = []
+        self._self_certainty: list[torch.Tensor] = []
         self._watched: list[torch.Tensor] = []
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -42,6 +44,7 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is unty
         token = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[1] - 1)
         log_normaliser = logits.logsumexp(-1, keepdim=True)
         self._logprobs.append((logits.gather(1, token) - log_normaliser).squeeze(1))
+        self._self_certainty.append((log_normaliser.squeeze(1) - logits.mean(-1)) - log(logits.shape[1]))
         self._watched.append((logits.gather(1, self._watched_ids) - log_normaliser).exp())
         return torch.full_like(logits, -torch.inf).scatter_(1, token, 0.0)
 
@@ -49,6 +52,11 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is unty
     def logprobs(self) -> torch.Tensor:
         """Log-probabilities ``[B, T]`` of the drawn tokens at temperature 1 (nats), steps after the end included."""
         return torch.stack(self._logprobs, 1).cpu()
+
+    @property
+    def self_certainty(self) -> torch.Tensor:
+        """KL(uniform, p) ``[B, T]`` over the vocabulary at temperature 1 (nats; arXiv 2505.19590)."""
+        return torch.stack(self._self_certainty, 1).cpu()
 
     @property
     def watched(self) -> torch.Tensor:

@@ -3,34 +3,78 @@
 import pytest
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForSeq2SeqLM
 
 from pipeline.errors import UnsupportedModelError
 from pipeline.neurons.architecture import find_mlp_stack
 from pipeline.neurons.collector import collect_activations
 
-D, M, L, V = 16, 40, 3, 50
+D, M, L, V = 16, 64, 3, 50
 SHAPE = {
     "hidden_size": D, "intermediate_size": M, "num_hidden_layers": L, "num_attention_heads": 2, "head_dim": 8,
     "num_key_value_heads": 1, "vocab_size": V, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
-FAMILIES = {
-    "qwen2": {},
-    "qwen3": {},
+GPT2 = {"n_embd": D, "n_inner": M, "n_layer": L, "n_head": 2}
+GATED = {
     "llama": {},
     "mistral": {},
+    "ministral3": {},
+    "qwen2": {},
+    "qwen3": {},
+    "qwen3_5_text": {"layer_types": ["linear_attention", "linear_attention", "full_attention"]},
+    "gemma": {},
     "gemma2": {},
     "gemma3_text": {},
+    "olmo": {},
+    "olmo2": {},
+    "olmo3": {},
     "phi3": {},
-    "phi": {"num_key_value_heads": 2},
-    "gpt_neox": {},
-    "gpt2": {"n_embd": D, "n_inner": M, "n_layer": L, "n_head": 2},
+    "smollm3": {},
+    "stablelm": {},
+    "granite": {},
+    "granitemoehybrid": {
+        "num_local_experts": 0,
+        "shared_intermediate_size": M,
+        "layer_types": ["attention"] * L,
+        "mamba_n_heads": 2,
+    },
+    "cohere": {},
+    "cohere2": {},
+    "glm": {},
+    "glm4": {},
+    "ernie4_5": {},
+    "exaone4": {},
+    "falcon_h1": {"mamba_d_ssm": D, "mamba_n_heads": 2, "mamba_d_head": 8, "mamba_d_state": 8},
+    "helium": {},
+    "hunyuan_v1_dense": {},
+    "olmo_hybrid": {},
+    "seed_oss": {},
 }
+UNGATED = {
+    "phi": {},
+    "gpt_neox": {},
+    "gpt2": GPT2,
+    "gpt_bigcode": GPT2,
+    "gpt_neo": {"attention_types": [[["global"], L]], "num_heads": 2, "num_layers": L},
+    "gptj": {**GPT2, "rotary_dim": 4},
+    "codegen": {**GPT2, "num_attention_heads": 4, "rotary_dim": 2},
+    "opt": {"ffn_dim": M, "word_embed_proj_dim": D},
+    "bloom": {},
+    "falcon": {"head_dim": None},
+    "mpt": {},
+    "starcoder2": {},
+    "nemotron": {},
+    "arcee": {},
+    "persimmon": {},
+    "nanochat": {},
+}
+FAMILIES = GATED | UNGATED
 
 
 def build(family, **settings):
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **{**SHAPE, **settings})
+    known = {key: value for key, value in {**SHAPE, **settings}.items() if value is not None}
+    config = AutoConfig.for_model(family, **known)
     return AutoModelForCausalLM.from_config(config).eval()
 
 
@@ -50,37 +94,85 @@ def test_stack_reproduces_each_mlp(family):
     ids = torch.randint(V, (2, 7))
     with torch.no_grad():
         with collect_activations(stack, "down_proj_input", read.__setitem__):
-            stack.backbone(input_ids=ids)
+            stack.backbone(input_ids=ids, use_cache=False)
         with collect_activations(stack, "act_fn", activated.__setitem__):
-            stack.backbone(input_ids=ids)
+            stack.backbone(input_ids=ids, use_cache=False)
     for layer in range(L):
         torch.testing.assert_close(read[layer] @ stack.W_down[layer].T, written[layer], atol=1e-6, rtol=1e-5)
-        gated = family not in ("phi", "gpt_neox", "gpt2")
-        assert torch.equal(activated[layer], read[layer]) != gated
+        assert torch.equal(activated[layer], read[layer]) == (family in UNGATED)
         assert activated[layer].min() >= -0.3  # the floor of silu and gelu: it is an activation function's output
         assert activated[layer].max() > 0
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_unembedding_is_the_one_that_makes_logits(tied):
-    model = build("qwen3", tie_word_embeddings=tied)
+@pytest.mark.parametrize("family", ["qwen3", "llama", "gemma", "olmo2", "phi3", "smollm3", "gpt_neox", "gpt2", "opt"])
+def test_unembedding_is_the_one_that_makes_logits(family, tied):
+    """Also where the vocabulary was padded beyond the tokenizer's, as checkpoints often are."""
+    model = build(family, tie_word_embeddings=tied, **FAMILIES[family])
+    model.resize_token_embeddings(V + 14)
     stack = find_mlp_stack(model)
+    assert stack.W_U.shape == (V + 14, D)
     assert torch.equal(stack.W_U, model.get_input_embeddings().weight) == tied
-    ids = torch.randint(V, (1, 4))
+    ids = torch.tensor([[V + 13, 0, 1, 2]])
     with torch.no_grad():
         torch.testing.assert_close(
             model(input_ids=ids).logits, stack.backbone(input_ids=ids).last_hidden_state @ stack.W_U.T
         )
 
 
+@pytest.mark.parametrize(("family", "vision"), [("gemma3", "siglip_vision_model"), ("mistral3", "pixtral")])
+def test_the_language_model_of_a_composite_is_found(family, vision):
+    """The vision tower comes first and has as many layers: it must not be taken for the language model."""
+    text = AutoConfig.for_model("gemma3_text" if family == "gemma3" else "ministral3", **SHAPE)
+    tower = {"hidden_size": D, "intermediate_size": D, "num_hidden_layers": L, "num_attention_heads": 2, "head_dim": 8}
+    config = AutoConfig.for_model(
+        family, text_config=text, vision_config={"model_type": vision, "image_size": 28, "patch_size": 14} | tower
+    )
+    model = AutoModelForImageTextToText.from_config(config).eval()
+    stack, ids = find_mlp_stack(model), torch.randint(V, (1, 4))
+    assert (stack.n_layers, stack.d_mlp, tuple(stack.W_U.shape)) == (L, M, (V, D))
+    with torch.no_grad(), collect_activations(stack, "act_fn", lambda *_: None):
+        logits = model(input_ids=ids).logits
+        torch.testing.assert_close(logits, stack.backbone(input_ids=ids).last_hidden_state @ stack.W_U.T)
+
+
+EXPERTS = {"num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "moe_intermediate_size": M}
+
+
 @pytest.mark.parametrize(
-    "family", ["qwen3_moe", "qwen2_moe", "mixtral", "olmoe"], ids=["routed", "shared expert", "mixtral", "olmoe"]
+    "family", ["qwen3_moe", "qwen2_moe", "mixtral", "olmoe", "gpt_oss", "llama4_text", "deepseek_v2", "granitemoe"]
 )
 def test_mixture_of_experts_is_refused_by_name(family):
-    model = build(
-        family, num_experts=4, num_local_experts=4, moe_intermediate_size=M, shared_expert_intermediate_size=M
-    )
-    with pytest.raises(UnsupportedModelError, match=rf"{type(model).__name__}, layer 0: .*mixture of experts"):
+    with torch.device("meta"):
+        model = build(family, **EXPERTS, shared_expert_intermediate_size=M)
+    with pytest.raises(UnsupportedModelError, match=rf"{type(model).__name__}: .*experts, .*mixture of experts"):
+        find_mlp_stack(model)
+
+
+@pytest.mark.parametrize(
+    ("family", "settings", "message"),
+    [
+        ("mamba", {}, r"layer 0: looked for one MLP .* found 0 in MambaBlock \(norm, mixer\)"),
+        ("rwkv", {}, "layer 0: looked for one MLP .* found 0 in RwkvBlock"),
+        ("nemotron_h", {"layer_types": ["mamba", "attention", "mlp"]}, "layer 0: .* found 0 in NemotronHBlock"),
+        ("lfm2", {}, "layer 0: .* found 0 in Lfm2DecoderLayer"),  # its activation is a function, not a module
+        ("bert", {"is_decoder": True}, "layer 0: .* found 0 in BertLayer"),
+        ("bart", {}, "without an encoder"),
+    ],
+)
+def test_other_structures_are_refused_by_name(family, settings, message):
+    with torch.device("meta"):
+        model = build(family, **settings)
+    with pytest.raises(UnsupportedModelError, match=f"{type(model).__name__}.*{message}"):
+        find_mlp_stack(model)
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_an_encoder_decoder_is_refused(family):
+    config = AutoConfig.for_model(family, d_model=D, num_layers=L, encoder_layers=L, decoder_layers=L, vocab_size=V)
+    with torch.device("meta"):
+        model = AutoModelForSeq2SeqLM.from_config(config)
+    with pytest.raises(UnsupportedModelError, match=r"ForConditionalGeneration: .*without an encoder"):
         find_mlp_stack(model)
 
 

@@ -1,5 +1,7 @@
 """Hooks see every layer once per forward, one after the other, and never outlive their block."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -61,15 +63,46 @@ def test_hooks_are_removed_after_an_error(model, unit):
     assert n_hooks(model) == 0
 
 
-def test_a_bypassed_activation_is_refused(model):
+def run_bypassed(model, forward, unit):
     stack, mlp = find_mlp_stack(model), model.model.layers[1].mlp
-    mlp.forward = lambda x: mlp.down_proj(nn.functional.silu(mlp.gate_proj(x)) * mlp.up_proj(x))  # like a fused kernel
-    with (
-        pytest.raises(UnsupportedModelError, match=r"Qwen3Model.*'act_fn'.*layers \[1\]"),
-        collect_activations(stack, "act_fn", lambda *_: None),
-    ):
+    mlp.forward = partial(forward, mlp)
+    with collect_activations(stack, unit, lambda *_: None):
         stack.backbone(input_ids=IDS)
+
+
+def fused_gate(mlp, x):
+    return mlp.down_proj(nn.functional.silu(mlp.gate_proj(x)) * mlp.up_proj(x))
+
+
+def fused_mlp(mlp, x):
+    return nn.functional.linear(nn.functional.silu(mlp.gate_proj(x)) * mlp.up_proj(x), mlp.down_proj.weight)
+
+
+@pytest.mark.parametrize(
+    ("forward", "unit", "remedy"),
+    [
+        (fused_gate, "act_fn", "without fused .* or set neuron_scores.unit to down_proj_input"),
+        (fused_mlp, "down_proj_input", "without fused or replaced MLP kernels$"),
+    ],
+)
+def test_a_bypassed_module_is_refused_with_a_remedy(model, forward, unit, remedy):
+    with pytest.raises(UnsupportedModelError, match=rf"Qwen3Model.*'{unit}'.*layers \[1\].*{remedy}"):
+        run_bypassed(model, forward, unit)
     assert n_hooks(model) == 0
+
+
+def test_the_remedy_for_a_fused_gate_works(model):
+    run_bypassed(model, fused_gate, "down_proj_input")
+
+
+@pytest.mark.parametrize("unit", ["act_fn", "down_proj_input"])
+def test_what_a_consumer_returns_takes_the_place_of_the_activations(model, unit):
+    stack = find_mlp_stack(model)
+    with torch.no_grad():
+        with collect_activations(stack, unit, lambda layer, a: torch.zeros_like(a) if layer == 1 else None):
+            replaced = stack.backbone(input_ids=IDS).last_hidden_state
+        model.model.layers[1].mlp.down_proj.weight.zero_()
+        torch.testing.assert_close(stack.backbone(input_ids=IDS).last_hidden_state, replaced)
 
 
 def test_a_shared_activation_is_refused(model):

@@ -1,4 +1,4 @@
-"""Sparse overlap equals set arithmetic, ties and exclusions included; the utilization index counts neurons once."""
+"""Sparse overlap equals set arithmetic, ties and exclusions included."""
 
 import numpy as np
 import polars as pl
@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.neurons.mui import model_utilization
 from pipeline.neurons.overlap import NONE, jaccard, nearest_by_overlap, neuron_sets
 
 SETS = st.frozensets(st.integers(0, 12), max_size=8)
@@ -60,9 +59,3 @@ def test_one_exclusion_per_target_is_required():
     matrix = neuron_sets(frame([("a", {1}), ("b", {1, 2})]), ["a", "b"])
     with pytest.raises(ValueError, match="shorter"):
         nearest_by_overlap(matrix, matrix, ["a", "b"], 1, [{"a"}])
-
-
-def test_utilization_counts_each_neuron_once():
-    rows = frame([("a", {0, 1, 2}), ("a", {2, 3}), ("b", set())])
-    assert model_utilization(rows, n_neurons=16) == 4 / 16
-    assert model_utilization(rows.filter(id="b"), n_neurons=16) == 0

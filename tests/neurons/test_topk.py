@@ -54,14 +54,23 @@ def all_at_once(c, config):
         if config.cut == "entries":
             entries += [(c[layer, t, i], layer * n_neurons + i) for t in range(n_tokens) for i in range(n_neurons)]
             continue
-        best = {}
+        peak = c[layer].max(axis=0)
+        best = sorted(range(n_neurons), key=lambda i: (-peak[i], i))[: config.top_k_per_layer]
+        entries += [(peak[i], layer * n_neurons + i) for i in sorted(best)]
+    top = sorted((e for e in entries if e[0] > 0), key=lambda e: -e[0])[: config.top_k]
+    return {neuron: score for score, neuron in reversed(top)}
+
+
+def papers_rule(c, config):
+    n_layers, n_tokens, n_neurons = c.shape
+    best = {}
+    for layer in range(n_layers):
         for start in range(0, n_tokens, config.chunk_tokens):
             peak = c[layer, start : start + config.chunk_tokens].max(axis=0)
             for i in sorted(range(n_neurons), key=lambda i: (-peak[i], i))[: config.top_k_per_layer]:
-                best[i] = max(best.get(i, 0), peak[i])
-        entries += [(best[i], layer * n_neurons + i) for i in sorted(best)]
-    top = sorted((e for e in entries if e[0] > 0), key=lambda e: -e[0])[: config.top_k]
-    return {neuron: score for score, neuron in reversed(top)}
+                best[layer * n_neurons + i] = max(best.get(layer * n_neurons + i, 0), peak[i])
+    top = sorted((n for n in best if best[n] > 0), key=lambda n: (-best[n], n))[: config.top_k]
+    return {n: best[n] for n in top}
 
 
 @settings(max_examples=300, deadline=None)
@@ -74,9 +83,8 @@ def test_stream_equals_all_at_once(problem):
 
 @settings(max_examples=100, deadline=None)
 @given(problems(), st.integers(1, 13))
-def test_entries_do_not_depend_on_chunks_or_batch_mates(problem, chunk_tokens):
+def test_neither_chunks_nor_batch_mates_matter(problem, chunk_tokens):
     rollouts, config = problem
-    config = config.model_copy(update={"cut": "entries"})
     other = config.model_copy(update={"chunk_tokens": chunk_tokens})
     assert stream(rollouts, config) == [stream([c], other)[0] for c in rollouts]
 
@@ -90,14 +98,24 @@ def test_cuts_differ_in_what_the_size_means():
     assert len(stream([c], NeuronScoresConfig(cut="neurons", **settings))[0]) == 6
 
 
-def test_neurons_are_capped_per_layer_and_chunk():
-    """A neuron needs to be among the top of its layer in one chunk; a large value in a strong chunk is not enough."""
+@settings(max_examples=100, deadline=None)
+@given(problems())
+def test_the_papers_rule_for_a_response_of_one_chunk(problem):
+    """Top of each layer within each chunk, the largest score of a neuron over chunks, then the global top K."""
+    rollouts, config = problem
+    for c in rollouts:
+        whole = config.model_copy(update={"cut": "neurons", "chunk_tokens": c.shape[1]})
+        assert stream([c], whole)[0] == papers_rule(c, whole)
+
+
+def test_where_chunks_begin_would_matter_to_the_papers_rule():
+    """A neuron among the top of its layer in a weak chunk only: the paper's rule keeps it or not, by the chunks."""
     c = np.zeros((1, 2, 3), dtype=np.float32)
     c[0, 0] = [9, 8, 0]
     c[0, 1] = [1, 2, 3]
-    one_chunk = NeuronScoresConfig(cut="neurons", top_k=5, top_k_per_layer=1, chunk_tokens=2)
-    assert stream([c], one_chunk) == [{0: 9}]
-    assert stream([c], one_chunk.model_copy(update={"chunk_tokens": 1})) == [{0: 9, 2: 3}]
+    by_chunk = {n: NeuronScoresConfig(cut="neurons", top_k=5, top_k_per_layer=1, chunk_tokens=n) for n in (1, 2)}
+    assert [papers_rule(c, by_chunk[n]) for n in (1, 2)] == [{0: 9, 2: 3}, {0: 9}]
+    assert [stream([c], by_chunk[n]) for n in (1, 2)] == [[{0: 9}], [{0: 9}]]
 
 
 def test_subnormal_contributions_are_positive():

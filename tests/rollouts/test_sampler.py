@@ -53,6 +53,15 @@ def test_logprobs_are_those_of_a_plain_forward_pass(tiny):
     assert torch.allclose(torch.tensor(row["logprobs"]), expected[-len(row["response_ids"]) :], atol=1e-4)
 
 
+def test_self_certainty_is_the_divergence_of_the_uniform_from_the_models_distribution(tiny):
+    row = sampled(pool(), tiny, CONFIG).row(5, named=True)
+    ids = torch.tensor([row["prompt_ids"] + row["response_ids"]])
+    with torch.inference_mode():
+        logp = tiny.model(ids).logits[0, len(row["prompt_ids"]) - 1 : -1].double().log_softmax(-1)
+    uniform = torch.full_like(logp, 1 / logp.shape[-1])
+    assert row["self_certainty"] == pytest.approx(float((uniform * (uniform.log() - logp)).sum(-1).mean()), rel=1e-4)
+
+
 def test_draws_follow_the_distribution():
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     n = 4000
@@ -76,6 +85,7 @@ def test_a_prompt_that_does_not_fit_is_kept_without_response(tiny):
     assert [c.request.id for c in done] == ["short", "long"]
     assert done[1].finish_reason == PROMPT_TOO_LONG
     assert done[1].response_ids == []
+    assert done[1].self_certainty is None
 
 
 @pytest.mark.parametrize("form", ["letter", "text"])
@@ -99,10 +109,12 @@ def test_options_that_begin_alike_have_no_text_probabilities(tiny):
 def test_answers_to_permuted_options_are_counted_in_the_sources_order():
     request = Request("q", 0, [5], ("green", "red", "blue"))  # as shown; in the source red, blue, green
     found = Extraction(answer="red", index=1, rule="answer", span=(0, 1))
-    row = _row(Completion(request, [1], "B", [0.0], "stop", found, [0.2, 0.7, 0.1]), permutation=[2, 0, 1])
+    row = _row(Completion(request, [1], "B", [0.0], 0.0, "stop", found, [0.2, 0.7, 0.1]), permutation=[2, 0, 1])
     assert (row["answer"], row["answer_index"]) == ("red", 0)
     assert row["option_probs"] == [0.7, 0.1, 0.2]
-    nothing = _row(Completion(request, [1], "", [0.0], "stop", Extraction(None, None, "empty", None), None), [2, 0, 1])
+    nothing = _row(
+        Completion(request, [1], "", [0.0], 0.0, "stop", Extraction(None, None, "empty", None), None), [2, 0, 1]
+    )
     assert (nothing["answer_index"], nothing["option_probs"]) == (None, None)
 
 

@@ -1,0 +1,137 @@
+"""The stage on disk: shards, bounded by their size, that survive a kill; weights that changed are noticed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline import chain
+from pipeline.artifacts import ArtifactStore
+from pipeline.config import PROJECT_ROOT, ModelConfig, NeuronScoresConfig
+from pipeline.errors import ArtifactError, ModelError
+from pipeline.models import load_model, model_fingerprint
+from pipeline.neurons.score import NeuronScorer
+from pipeline.schemas import ROLLOUTS
+
+N = 21
+SECTION = NeuronScoresConfig(top_k=60, shard_rollouts=4, batch_tokens=64)
+SCORES = ("neuron_scores", "neuron_sizes", "unscored_rollouts")
+
+
+@pytest.fixture
+def model(tiny_folder):
+    return ModelConfig(path=str(tiny_folder))
+
+
+def fill(store, model, n=N, empty=(5,)):
+    """Store ``n`` rollouts of random tokens, those numbered ``empty`` without response."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "id": f"q{i:02}", "sample": 0, "prompt_ids": rng.integers(9, 200, 5).tolist(), "response": "",
+            "logprobs": [], "response_ids": [] if i in empty else rng.integers(9, 200, rng.integers(1, 12)).tolist(),
+            "finish_reason": "stop", "extraction": "none",
+        }
+        for i in range(n)
+    ]  # fmt: skip
+    with store.write("rollouts", "rollouts", {"model": model_fingerprint(model)}) as writer:
+        for start in range(0, n, 6):  # row groups that do not match the shards
+            writer.append(
+                "rollouts", pl.DataFrame(rows[start : start + 6], schema=pl.DataFrame(ROLLOUTS.empty_table()).schema)
+            )
+    return store
+
+
+def files(store):
+    root = store.root / "neuron_scores"
+    return {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*.parquet")) if path.is_file()}
+
+
+def test_shards_hold_every_rollout_in_order(tmp_path, model):
+    store = fill(ArtifactStore(tmp_path), model)
+    manifest = chain.neuron_scores(store, model, SECTION).manifest
+    assert manifest.rows == {"neuron_scores": N - 1, "neuron_sizes": N - 1, "unscored_rollouts": 1}
+    assert manifest.notes["unscored"] == {"empty_response": 1}
+    assert manifest.notes["scored"] == N - 1
+    whole = NeuronScorer(load_model(model), SECTION.model_copy(update={"batch_tokens": 10_000}))
+    expected = whole.score(store.read("rollouts")).neuron_scores
+    assert store.read("neuron_scores").select("id", "neurons").equals(expected.select("id", "neurons"))
+    used = expected["neurons"].explode(empty_as_null=False).n_unique()
+    assert manifest.notes["model_utilization_index"] == pytest.approx(used / whole.n_neurons)
+    for table in SCORES:
+        assert [path.name for path in store.files("neuron_scores", table)] == [
+            f"shard-{i:05}.parquet" for i in range(6)
+        ]
+    footer = pq.read_metadata(store.files("neuron_scores")[0]).metadata
+    assert footer[b"fingerprint"].decode() == manifest.fingerprint
+    assert int(footer[b"n_layers"]) * int(footer[b"d_mlp"]) == whole.n_neurons
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path, model):
+    whole, killed = (fill(ArtifactStore(tmp_path / name), model) for name in ("whole", "killed"))
+    chain.neuron_scores(whole, model, SECTION)
+    program = f"""
+import time
+from pathlib import Path
+from pipeline import chain
+from pipeline.artifacts import ArtifactStore
+from pipeline.config import ModelConfig, NeuronScoresConfig
+from pipeline.neurons.score import NeuronScorer
+
+score = NeuronScorer.score
+NeuronScorer.score = lambda *arguments: (time.sleep(0.3), score(*arguments))[1]
+store = ArtifactStore(Path({str(killed.root)!r}))
+chain.neuron_scores(store, ModelConfig(path={model.path!r}), NeuronScoresConfig(**{SECTION.model_dump()!r}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=PROJECT_ROOT, stderr=subprocess.PIPE)
+    second = killed.root / ".neuron_scores.part" / "unscored_rollouts.parquet" / "shard-00001.parquet"
+    deadline = time.monotonic() + 120
+    while not second.exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert killed.manifest("neuron_scores") is None
+    kept = second.stat().st_mtime_ns
+    chain.neuron_scores(killed, model, SECTION)
+    assert killed.files("neuron_scores", "unscored_rollouts")[1].stat().st_mtime_ns == kept
+    assert files(killed) == files(whole)
+    assert not list(killed.root.glob(".neuron_scores*"))
+
+
+def test_the_size_of_shards_changes_no_row(tmp_path, model):
+    store = fill(ArtifactStore(tmp_path), model)
+    tables = []
+    for shard_rollouts in (4, 1_000):
+        chain.neuron_scores(store, model, SECTION.model_copy(update={"shard_rollouts": shard_rollouts}))
+        tables.append(store.read("neuron_scores").select("id", "sample", "neurons"))
+    assert tables[0].equals(tables[1])
+
+
+def test_weights_changed_under_the_same_name_are_noticed(tmp_path, model, tiny):
+    store = fill(ArtifactStore(tmp_path / "store"), model)
+    changed = tmp_path / "model"
+    with torch.no_grad():
+        loaded = load_model(model)
+        loaded.model.model.layers[0].mlp.down_proj.weight[0, 0] += 1
+    loaded.model.save_pretrained(changed)
+    tiny.tokenizer.save_pretrained(changed)
+    with pytest.raises(ArtifactError, match=r"sampled with other weights.*materialize 'rollouts' again"):
+        chain.neuron_scores(store, ModelConfig(path=str(changed)), SECTION)
+    assert store.manifest("neuron_scores") is None
+
+
+def test_too_many_rollouts_that_cannot_be_scored_fail(tmp_path, model):
+    store = fill(ArtifactStore(tmp_path), model, n=8, empty=(0, 2, 3))
+    with pytest.raises(ModelError, match=r"3 of 8 rollouts cannot be scored .*empty_response 3.*max_unscored_share"):
+        chain.neuron_scores(store, model, SECTION.model_copy(update={"max_unscored_share": 0.3}))
+    assert store.manifest("neuron_scores") is None
+    chain.neuron_scores(store, model, SECTION.model_copy(update={"max_unscored_share": 0.375}))
