@@ -15,6 +15,7 @@ from pipeline.seeding import derive_seed
 # All but tab, line feed and carriage return; in real sources mostly LaTeX whose \b, \a or \v became one character.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_SIMPLE = bytes([0, *range(0x20, 0x7F)])
 _TRUTH_OPTIONS = ({"yes", "no"}, {"true", "false"})
 MAX_LABEL_CHARS = 1_000
 """Longest domain, level or task; longer ones are refused."""
@@ -86,12 +87,20 @@ def clean_text(text: str) -> str:
 
 def is_plain(text: str) -> bool:
     """Return whether ``text`` can be stored and shown: no control characters, no lone surrogates."""
-    return text.isprintable() or not (_CONTROL.search(text) or _SURROGATE.search(text))
+    return not (_CONTROL.search(text) or _SURROGATE.search(text))
+
+
+def _is_simple(text: str) -> bool:
+    """Return whether ``text`` is printable ASCII and NUL only: the quick way for most texts."""
+    return text.isascii() and not text.encode().translate(None, delete=_SIMPLE)
 
 
 def _fold(texts: Sequence[str]) -> list[str]:
-    """Return clean texts without difference of letter case and white space; in one pass, as this is the costliest."""
-    return " ".join(unicodedata.normalize("NFC", "\0".join(texts).casefold()).split()).split("\0")
+    """Return clean texts without difference of letter case and white space."""
+    joined = "\0".join(texts).casefold()
+    if "  " not in joined and _is_simple(joined):
+        return joined.split("\0")  # nothing to normalise, and most texts are so
+    return " ".join(unicodedata.normalize("NFC", joined).split()).split("\0")
 
 
 def _digest(text: str, options: Sequence[str]) -> str:
@@ -146,7 +155,7 @@ def _text_problem(text: str, options: Sequence[str], max_chars: int) -> Problem 
     whole = "".join([text, *options])
     if len(whole) > max_chars:
         return Problem(Reason.TOO_LONG, f"{len(whole):,} characters; raw_pool.max_question_chars is {max_chars:,}")
-    if whole.isprintable():
+    if _is_simple(whole) and "\0" not in whole:
         return None
     if _SURROGATE.search(whole):
         return Problem(Reason.INVALID_UTF8, "bytes that are not UTF-8, or half of a surrogate pair")

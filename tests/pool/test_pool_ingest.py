@@ -1,6 +1,8 @@
 """Ingestion: every row is kept or has a reason, and no answer ever touches the pool."""
 
+import hashlib
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,19 @@ def test_only_case_space_and_order_share_an_id() -> None:
     assert content_id("Which  one?", ["a", "b"]) == content_id("which one?", ["B", " a"])
     assert len({content_id("q", o) for o in (["a", "b"], ["a"], ["ab"], [], ["a", "b", "b"])}) == 5
     assert content_id("q a", []) != content_id("q", ["a"])
+
+
+WORDS = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from(" \t\n  é\u0301ǅßİ\u2003"), max_size=12
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(WORDS, st.lists(WORDS, max_size=4))
+def test_content_id_is_the_hash_of_folded_texts(text: str, options: list[str]) -> None:
+    folded = [" ".join(unicodedata.normalize("NFC", part.casefold()).split()) for part in (text, *options)]
+    content = "\0".join([folded[0], *sorted(folded[1:])])
+    assert content_id(text, options) == hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def test_unusable_gold_is_counted_and_costs_no_question(tmp_path: Path) -> None:
