@@ -31,6 +31,7 @@ ui: $(VENV)/.ui $(DAGSTER_HOME)/dagster.yaml  ## Open the Dagster UI on http://l
 	$(BIN)/dagster dev
 
 bench: $(VENV)/.dev  ## Measure speed ratios and the effect over seeds; writes benchmarks/results
+	$(BIN)/python -m benchmarks.ingestion
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scoring_stage
 	$(BIN)/python -m benchmarks.effect

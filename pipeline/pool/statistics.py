@@ -1,7 +1,9 @@
 """What the pool is made of, for people: counts by domain, level, task and kind, and lengths. Never looks at answers."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Final
 
 import polars as pl
@@ -37,18 +39,15 @@ class PoolStatistics:
         """Return Markdown tables by name."""
         tables = {f"by_{name}": count_table(name, counter) for name, counter in self.labels.items()}
         tables["by_number_of_options"] = count_table("options", self.options)
-        tables["question_characters"] = markdown_table(
-            pl.DataFrame({"share of questions up to": [f"{q:.0%}" for q in _QUANTILES], "characters": self._lengths()})
-        )
+        tables["question_characters"] = markdown_table(self._lengths())
         return tables
 
-    def _lengths(self) -> list[int]:
-        """Return the quantiles of the lengths: the smallest length that at least that share does not exceed."""
-        lengths = pl.DataFrame(
-            sorted(self.characters.items()), schema={"length": pl.Int64, "count": pl.Int64}, orient="row"
-        )
-        share = lengths["count"].cum_sum() / lengths["count"].sum()
-        return [int(lengths["length"].filter(share >= quantile)[0]) for quantile in _QUANTILES if len(lengths)]
+    def _lengths(self) -> pl.DataFrame:
+        """Return quantiles of the lengths: the smallest that at least that share of questions does not exceed."""
+        lengths, total = sorted(self.characters), self.characters.total()
+        up_to = list(accumulate(self.characters[length] for length in lengths))
+        rows = [(f"{q:.0%}", lengths[bisect_left(up_to, q * total)]) for q in _QUANTILES if lengths]
+        return pl.DataFrame(rows, schema=["share of questions up to", "characters"], orient="row")
 
 
 def count_table(name: str, counter: Mapping[str, int] | Mapping[int, int]) -> str:

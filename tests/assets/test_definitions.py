@@ -62,6 +62,15 @@ def test_user_errors_are_one_line(tmp_path, capfd, arguments, message):
     assert message in errors[0]
 
 
+@pytest.mark.parametrize("row", ["{broken", '{"question": "q", "options": ["a", "b"]}\n{broken'])
+def test_refused_rows_are_one_line_on_the_console(tmp_path, capfd, row):
+    source = tmp_path / "pool.jsonl"
+    source.write_text(row)
+    arguments = ["--select", "raw_pool", "--set", f"raw_pool.path={source}", "--store", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "rows refused" in capfd.readouterr().err.splitlines()[-1]
+
+
 def test_too_many_refused_rows_show_as_a_failed_check_and_stop_what_follows(tmp_path):
     source = tmp_path / "pool.jsonl"
     source.write_text('{"question": "q", "options": ["a", "b"]}\n{"question": "r"}\n{broken\n')

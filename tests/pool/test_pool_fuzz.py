@@ -35,9 +35,9 @@ ROWS = [
 
 
 def serialise(format_: str, folder: Path) -> bytes:
-    if format_ in ("jsonl", "sciknoweval"):
+    if ENDINGS[format_] == "jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
-    if format_ == "csv":
+    if ENDINGS[format_] == "csv":
         quoted = ['"' + row["question"].replace('"', '""') + '","[""a"", ""b""]",B\n' for row in ROWS]
         return ("question,options,answer\n" + "".join(quoted)).encode()
     pq.write_table(pa.Table.from_pylist(ROWS), folder / "good.parquet", row_group_size=3)
