@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+LIBRARIES = ("torch", "transformers", "polars", "pyarrow", "numpy")
 
 
-def describe_machine(benchmark: str) -> dict[str, Any]:
-    """Return date, command, processor and versions for the benchmark of this name."""
+def describe_machine(benchmark: str, libraries: Iterable[str] = LIBRARIES) -> dict[str, Any]:
+    """Return date, command, processor and the versions of ``libraries`` for the benchmark of this name."""
     cpu = [line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -26,7 +28,7 @@ def describe_machine(benchmark: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "polars", "pyarrow", "numpy")},
+        "versions": {name: version(name) for name in libraries},
     }
 
 

@@ -147,6 +147,8 @@ class TeacherContextsConfig(Section):
     """Worked examples per question, k."""
     max_teacher_tokens: int = Field(default=2_048, ge=1)
     """Budget of the teacher's whole prompt (tokens); demonstrations that do not fit are dropped whole."""
+    exact_up_to: int = Field(default=50_000, ge=0)
+    """Candidates compared one by one; more are searched by signatures, nearly as well (neuron_overlap)."""
     seed: int = 0
     """Seed of the random builder."""
 

@@ -37,7 +37,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "pseudo_labels": ("pipeline/rollouts",),
     "neuron_scores": ("pipeline/neurons",),
     "curated_subset": ("pipeline/selection",),
-    "teacher_contexts": ("pipeline/teacher", "pipeline/neurons"),
+    "teacher_contexts": ("pipeline/teacher", "pipeline/retrieval"),
     "distilled_adapter": ("training",),
     "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),
     "causal_check": ("pipeline/neurons",),

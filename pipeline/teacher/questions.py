@@ -51,7 +51,7 @@ class Questions:
         rows = shown.select("id", "prompt", "response", "question", "options").iter_rows()
         return [Demonstration(i, prompt, response, Wording.of(*wording)) for i, prompt, response, *wording in rows]
 
-    def question_neurons(self, question_set: QuestionSet) -> pl.DataFrame:
+    def question_neurons(self, question_set: QuestionSet) -> pl.LazyFrame:
         """Return ``id`` and ``neurons`` of the rollouts that stand for the questions.
 
         **Choice**, as the paper leaves it open: ``representative`` takes the rollout that is shown as demonstration,
@@ -63,4 +63,4 @@ class Questions:
             shown = self.pseudo_labels.lazy().select("id", "representative")
             stands = pl.col("representative").is_null() | (pl.col("sample") == pl.col("representative"))
             scores = scores.join(shown, on="id", how="left").filter(stands)
-        return scores.select("id", "neurons").collect()
+        return scores.select("id", "neurons")

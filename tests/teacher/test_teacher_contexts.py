@@ -11,8 +11,8 @@ from pipeline.artifacts import conform
 from pipeline.config import TeacherContextsConfig
 from pipeline.errors import ConfigError
 from pipeline.models import encode_chat
-from pipeline.neurons.overlap import jaccard
 from pipeline.prompts import render_demonstrations, render_question, render_teacher_prompt
+from pipeline.retrieval.sets import jaccard
 from pipeline.schemas import TEACHER_CONTEXTS
 from pipeline.teacher import BUILDERS
 from pipeline.teacher.context import assemble_contexts
