@@ -290,13 +290,6 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
     return config if seed is None else config.with_seed(seed)
 
 
-def resolve_path(path: str) -> Path:
-    """Return ``path`` as it stands if it exists, else inside the project folder."""
-    given = Path(path).expanduser()
-    inside = PROJECT_ROOT / given
-    return inside if not given.exists() and inside.exists() else given
-
-
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     section, dot, field = key.strip().partition(".")

@@ -43,7 +43,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "causal_check": ("pipeline/neurons",),
 }
 """Folders whose code a stage runs, besides the shared files."""
-_SHARED_FILES: Final = ("batching", "markdown", "models", "prompts", "registry", "schemas", "seeding")
+_SHARED_FILES: Final = ("batching", "markdown", "models", "paths", "prompts", "registry", "schemas", "seeding")
 _LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.config import resolve_path
 from pipeline.errors import SourceError
+from pipeline.paths import resolve_path
 from pipeline.pool.source import Source
 
 ENDINGS: Mapping[str, str] = {
