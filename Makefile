@@ -30,7 +30,8 @@ lint: $(VENV)/.dev  ## Check format, style, types and import rules
 ui: $(VENV)/.ui $(DAGSTER_HOME)/dagster.yaml  ## Open the Dagster UI on http://localhost:3000
 	$(BIN)/dagster dev
 
-bench: $(VENV)/.dev  ## Measure scoring, retrieval and the effect over seeds; writes benchmarks/results
+bench: $(VENV)/.dev  ## Measure ingestion, scoring, retrieval and the effect over seeds; writes benchmarks/results
+	$(BIN)/python -m benchmarks.ingestion
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scoring_stage
 	$(BIN)/python -m benchmarks.retrieval

@@ -3,6 +3,6 @@
 import os
 
 from assets import build_definitions
-from pipeline.config import DEFAULT_PRESET
+from pipeline.presets import DEFAULT_PRESET
 
 defs = build_definitions(os.environ.get("NEURON_OPSD_PRESET", DEFAULT_PRESET))

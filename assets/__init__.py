@@ -8,7 +8,8 @@ from assets.console import plain_console
 from assets.resources import StoreResource
 from assets.run_config import run_config
 from assets.stages import build_assets
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.presets import load_config
 
 RUNS = "data/runs"
 """Folder of all runs, relative to the project."""

@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.deduplication.statistics import plot_pool
-from pipeline.plots import histogram, scatter, support_profile
+from pipeline.markdown import markdown_table
+from pipeline.plots import bars, histogram, scatter, support_profile
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import Outcome
 
 _PREVIEW_ROWS = 5
-_PREVIEW_CHARS = 80
 
 
 def publish(store: ArtifactStore, name: str, outcome: Outcome) -> dg.MaterializeResult[Any]:
@@ -28,27 +28,13 @@ def publish(store: ArtifactStore, name: str, outcome: Outcome) -> dg.Materialize
         "dagster/column_schema": _column_schema(ARTIFACTS[name][table]),
         "path": dg.MetadataValue.path(str(store.path(name))),
         "fingerprint": manifest.fingerprint[:16],
-        "preview": dg.MetadataValue.md(preview(store.scan(name).head(_PREVIEW_ROWS).collect())),
+        "preview": dg.MetadataValue.md(markdown_table(store.scan(name).head(_PREVIEW_ROWS).collect())),
     }
     metadata |= {f"rows/{other}": rows for other, rows in manifest.rows.items() if other != table}
     metadata |= {key: _note(value) for key, value in manifest.notes.items()}
     if plot := _PLOTS.get(name):
         metadata["plot"] = dg.MetadataValue.md(_image(plot(store)))
     return dg.MaterializeResult(asset_key=name, metadata=metadata, data_version=dg.DataVersion(manifest.digest))
-
-
-def preview(rows: pl.DataFrame) -> str:
-    """Return a few rows as a Markdown table, long values cut; cell text is escaped, never markup."""
-    header = f"| {' | '.join(rows.columns)} |\n|{'---|' * len(rows.columns)}"
-    return "\n".join([header, *(f"| {' | '.join(map(_cell, row))} |" for row in rows.iter_rows())])
-
-
-def _cell(value: object) -> str:
-    text = str(value)
-    short = text if len(text) <= _PREVIEW_CHARS else f"{text[:_PREVIEW_CHARS]}…"
-    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("\n", " ")):
-        short = short.replace(character, escaped)
-    return short
 
 
 def _column_schema(fields: pa.Schema) -> dg.TableSchema:
@@ -69,7 +55,7 @@ def _note(value: Any) -> Any:
     if isinstance(value, str):
         return dg.MetadataValue.md(value)
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return dg.MetadataValue.md(preview(pl.DataFrame(value)))
+        return dg.MetadataValue.md(markdown_table(pl.DataFrame(value)))
     return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value
 
 
@@ -93,6 +79,16 @@ def _response_lengths(store: ArtifactStore) -> bytes:
     return histogram(lengths, "rollouts", "response tokens")
 
 
+def _question_lengths(store: ArtifactStore) -> bytes:
+    lengths = store.scan("raw_pool").select(pl.col("question").str.len_chars()).collect()["question"]
+    return histogram(lengths, "raw_pool", "characters of the question")
+
+
+def _refusal_reasons(store: ArtifactStore) -> bytes:
+    counts = store.scan("quarantine").group_by("reason").len().sort("len", "reason").collect()
+    return bars(counts["reason"].to_list(), counts["len"], "quarantine", "refused rows")
+
+
 def _neuron_support(store: ArtifactStore) -> bytes:
     sizes = store.scan("neuron_scores", "neuron_sizes").filter(pl.col("score_sum") > 0)
     shares = sizes.select(
@@ -113,6 +109,8 @@ def _pool(store: ArtifactStore) -> bytes:
 
 
 _PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
+    "raw_pool": _question_lengths,
+    "quarantine": _refusal_reasons,
     "pool": _pool,
     "rollouts": _response_lengths,
     "pseudo_labels": _column_plot("pseudo_labels", "pseudo_labels", "vote_share", "vote share of the leading answer"),

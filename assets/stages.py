@@ -11,6 +11,7 @@ from assets.run_config import read_section, run_config
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
 from pipeline.config import Config, DistilledAdapterConfig, ModelConfig, RawPoolConfig
+from pipeline.errors import QuarantineError
 from pipeline.section import Section
 from pipeline.stage import INPUTS, Outcome
 
@@ -28,6 +29,14 @@ _DESCRIPTIONS = {
     "evaluation": "Untouched against distilled on held-out questions.",
     "causal_check": "What silencing each response's leading neurons costs it, against random neurons. Optional.",
 }
+_QUARANTINE = dg.AssetKey("quarantine")
+_REFUSED_SHARE = dg.AssetCheckSpec(
+    "refused_share",
+    asset="raw_pool",
+    blocking=True,
+    description="Fails, and nothing downstream runs, when no row is left, a file is damaged, or more rows are refused "
+    "than raw_pool.max_quarantined_share allows.",
+)
 _PROCESS_POOL = "model"
 """Stages that load the model run one at a time when the instance limits this pool, as a single GPU needs."""
 
@@ -56,17 +65,29 @@ def _raw_pool(section: RawPoolConfig) -> dg.AssetsDefinition:
 
     Form = run_config(section)
 
-    @dg.multi_asset(name="raw_pool", specs=specs, can_subset=True)
+    @dg.multi_asset(name="raw_pool", specs=specs, check_specs=[_REFUSED_SHARE], can_subset=True)
     def ingest(
         context: dg.AssetExecutionContext,
         config: Form,  # type: ignore[valid-type]  # a class made at run time
         store: StoreResource,
     ) -> Iterator[Any]:
-        folder = store.open()
-        outcome = chain.raw_pool(folder, read_section(RawPoolConfig, config))
+        folder, settings, refusal = store.open(), read_section(RawPoolConfig, config), None
+        try:
+            outcome = chain.raw_pool(folder, settings)
+            stored = {dg.AssetKey(name) for name in names}
+        except QuarantineError as error:  # the quarantine stands, and is shown before the run fails
+            refusal, outcome, stored = error, Outcome(folder.require("quarantine"), cached=False), {_QUARANTINE}
         _log(context, outcome)
-        for key in sorted(context.selected_asset_keys):
+        for key in sorted(stored & context.selected_asset_keys):
             yield publish(folder, key.to_user_string(), outcome)
+        if context.selected_asset_check_keys:
+            figures = {key: folder.require("quarantine").notes[key] for key in ("read", "kept", "refused_share")}
+            allowed = {"max_quarantined_share": settings.max_quarantined_share}
+            yield dg.AssetCheckResult(
+                passed=refusal is None, description=str(refusal or ""), metadata=figures | allowed
+            )
+        if refusal:
+            raise refusal
 
     return ingest
 

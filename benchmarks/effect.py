@@ -25,12 +25,13 @@ from scipy import stats
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.chain import run_chain, stored_questions
-from pipeline.config import Config, load_config
+from pipeline.config import Config
 from pipeline.evaluation.evaluate import read_tests
 from pipeline.evaluation.grade import grade
 from pipeline.evaluation.metrics import IN_DOMAIN
 from pipeline.models import LanguageModel, load_model
 from pipeline.neurons.score import NeuronScorer
+from pipeline.presets import load_config
 from pipeline.prompts import render_teacher_prompt
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.rollouts.vote import vote

@@ -22,11 +22,12 @@ import torch
 from benchmarks.machine import RESULTS, describe_machine, store_report
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import PROJECT_ROOT, Config, load_config
+from pipeline.config import PROJECT_ROOT, Config
 from pipeline.models import load_model, model_fingerprint
 from pipeline.neurons.batch import score_batch
 from pipeline.neurons.rollout import Rollout
 from pipeline.neurons.score import NeuronScorer
+from pipeline.presets import load_config
 from pipeline.schemas import NEURON_SCORES, ROLLOUTS
 
 BATCH_ROWS = 1_000

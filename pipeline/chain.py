@@ -24,17 +24,17 @@ from pipeline.config import (
     RawPoolConfig,
     RolloutsConfig,
     TeacherContextsConfig,
-    resolve_path,
 )
-from pipeline.deduplication.prune import Pruned, prune, read_evaluation
+from pipeline.deduplication.prune import HeldOut, Pruned, prune
 from pipeline.deduplication.statistics import describe
-from pipeline.errors import ArtifactError, SourceError, TrainingError
-from pipeline.evaluation.evaluate import evaluate
+from pipeline.errors import ArtifactError, QuarantineError, SourceError, TrainingError
+from pipeline.evaluation.evaluate import evaluate, held_out_layouts
 from pipeline.jobs import DistillationJob, write_job
 from pipeline.models import load_model, load_tokenizer
 from pipeline.neurons.causal import silence_responses, summarise
 from pipeline.neurons.score import NeuronScorer, score_shards
 from pipeline.pool.ingest import Ingestion, check_counts
+from pipeline.pool.reader import find_sources
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.rollouts.vote import vote
 from pipeline.selection.rule import Signals
@@ -47,16 +47,16 @@ from pipeline.teacher.questions import Questions
 def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
     """Read the source into the artifacts ``raw_pool``, ``gold_labels`` and ``quarantine``.
 
-    Raises SourceError when too many rows are refused; the quarantine is stored even then.
+    Raises QuarantineError when too many rows are refused; the quarantine is stored even then.
     """
-    stage = Stage("raw_pool", store, section, files=(resolve_path(section.path),))
+    ingestion = Ingestion(section)
+    stage = Stage("raw_pool", store, section, sources=ingestion.sources)
     companions = ("gold_labels", "quarantine")
     provenance = stage.provenance()
     fingerprint = digest_json(provenance)
     standing = [store.current(name, fingerprint) for name in ("raw_pool", *companions)]
     if standing[0] and all(standing):
         return Outcome(standing[0], cached=True)
-    ingestion = Ingestion(section)
     with (
         store.write("quarantine", fingerprint, provenance) as quarantine,
         store.write("raw_pool", fingerprint, provenance) as kept,
@@ -68,7 +68,8 @@ def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
             quarantine.append("quarantine", batch.quarantine)
         counts, refusal = ingestion.counts, _refusal(ingestion, section)
         kept.discarded = gold.discarded = refusal is not None
-        kept.notes = {"read": counts.read, "kept": counts.kept, "quarantined": dict(counts.quarantined)}
+        kept.notes = quarantine.notes = counts.rows() | ingestion.tables()
+        gold.notes = {"usable": counts.gold, "unusable": counts.unusable_gold}
     if refusal:
         raise refusal
     return Outcome(store.require("raw_pool"), cached=False)
@@ -76,18 +77,18 @@ def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
 
 def pool(store: ArtifactStore, section: PoolConfig) -> Outcome:
     """Leave out near-duplicates, contaminated questions and held-out tests; raises SourceError when none is left."""
-    paths = [resolve_path(path) for path in section.decontaminate_against]
+    layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
+    held_out = HeldOut(section.decontaminate_against, layout)
 
     def compute(writer: ArtifactWriter) -> None:
-        layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
-        pruned = prune(store.read("raw_pool"), read_evaluation(paths, layout), section)
+        pruned = prune(store.read("raw_pool"), held_out.questions(), section)
         if pruned.pool.is_empty():
             raise SourceError(f"no question is left in the pool: {pruned.reasons()}; change the section 'pool'")
         for table in fields(Pruned):
             writer.append(table.name, getattr(pruned, table.name))
         writer.notes = describe(pruned)
 
-    return Stage("pool", store, section, files=tuple(paths)).run(compute)
+    return Stage("pool", store, section, sources=held_out.sources).run(compute)
 
 
 def rollouts(store: ArtifactStore, model: ModelConfig, section: RolloutsConfig) -> Outcome:
@@ -198,8 +199,8 @@ def distilled_adapter(store: ArtifactStore, model: ModelConfig, section: Distill
 
 def evaluation(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig) -> Outcome:
     """Compare the untouched with the distilled model on held-out questions."""
-    paths = [section.in_domain_path, *([section.out_of_domain_path] if section.out_of_domain_path else [])]
-    stage = Stage("evaluation", store, section, model, files=tuple(resolve_path(path) for path in paths))
+    sources = [source for layout in held_out_layouts(store, section).values() for source in find_sources(layout)]
+    stage = Stage("evaluation", store, section, model, sources=sources)
     return stage.run(lambda writer: evaluate(store, model, section, writer))
 
 
@@ -240,10 +241,10 @@ def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") ->
     return outcomes
 
 
-def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> SourceError | None:
+def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> QuarantineError | None:
     try:
         check_counts(ingestion.counts, section)
-    except SourceError as error:
+    except QuarantineError as error:
         return error
     return None
 

@@ -1,23 +1,17 @@
 """The one typed configuration tree: a flat, frozen section per stage, named like its asset.
 
 Defaults are the published settings where the paper gives them (arXiv 2607.02460 and its re-implementation); a
-preset (``presets/*.yaml``) states only what differs. ``load_config`` is the one way in, for the command line, for
-Dagster and for benchmarks.
+preset (``presets/*.yaml``) states only what differs, and ``pipeline.presets`` loads it.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
 from pydantic import Field
 
-from pipeline.errors import ConfigError
-from pipeline.section import Section, apply_override, parse_section
+from pipeline.section import Section
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
-PRESETS = PROJECT_ROOT / "pipeline" / "presets"
-DEFAULT_PRESET = "reference"
 
 
 class ModelConfig(Section):
@@ -37,9 +31,15 @@ class RawPoolConfig(Section):
     """Where the unlabelled questions come from and which rows are refused."""
 
     path: str = "data/reference/pool.jsonl"
-    """File of questions."""
-    format: Literal["auto", "jsonl", "csv", "parquet", "sciknoweval"] = "auto"
-    """Source layout; auto goes by the file name's ending."""
+    """File, folder or pattern (data/**/*.jsonl.gz) of questions, or a data set: hf://datasets/<owner>/<name>."""
+    format: Literal["auto", "jsonl", "csv", "parquet", "sciknoweval", "mmlu_pro", "huggingface"] = "auto"
+    """Source layout; auto goes by each file name's ending. huggingface: path is a hub id or a folder of a data set."""
+    subset: str | None = None
+    """Name of the data set's configuration, for huggingface; none takes its only or default one."""
+    split: str = "train"
+    """Split of the data set, for huggingface."""
+    revision: str | None = None
+    """Branch, tag or commit of the data set on the hub; none takes the default branch."""
     question_column: str = "question"
     """Column of the question's text."""
     options_column: str | None = "options"
@@ -48,6 +48,14 @@ class RawPoolConfig(Section):
     """Column of the gold answer (letter, index or text); only ever stored in the gold table. None: no gold."""
     domain_column: str | None = "domain"
     """Column of the domain; none, or a source without it, leaves the domain empty."""
+    level_column: str | None = "level"
+    """Column of the level, such as L1 to L5 of SciKnowEval; likewise."""
+    task_column: str | None = "task"
+    """Column of the task; likewise."""
+    permute_options: bool = False
+    """Show the options in an order drawn per question, against bias for positions; off keeps the source's."""
+    seed: int = 0
+    """Seed of the order of the options, combined with the question id."""
     instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is the letter of your choice."
     """Text appended to every question in the prompt; empty for none."""
     open_instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is your answer."
@@ -277,32 +285,3 @@ class Config(Section):
                 if "seed" in type(section).model_fields
             }
         )
-
-
-def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), seed: int | None = None) -> Config:
-    """Load a preset (a name, or the path of a YAML file) and apply ``section.key=value`` overrides.
-
-    Values are read as YAML scalars or lists. Raises ConfigError for an unknown preset, an unknown key (naming the
-    nearest right one) or a value out of range.
-    """
-    path = Path(preset) if preset.endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
-        raise ConfigError(f"preset '{preset}' not found at {path}: use one of {known}, or the path of a YAML file")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold a mapping of sections such as 'rollouts:', not a {type(tree).__name__}")
-    for override in overrides:
-        apply_override(tree, override)
-    config = parse_section(Config, tree, where=str(path))
-    return config if seed is None else config.with_seed(seed)
-
-
-def resolve_path(path: str) -> Path:
-    """Return ``path`` as it stands if it exists, else inside the project folder."""
-    given = Path(path).expanduser()
-    inside = PROJECT_ROOT / given
-    return inside if not given.exists() and inside.exists() else given

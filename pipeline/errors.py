@@ -13,6 +13,10 @@ class SourceError(CurationError):
     """A source of questions is missing, empty, unreadable, or has more bad rows than allowed."""
 
 
+class QuarantineError(SourceError):
+    """More rows of a source are refused than allowed; the quarantine table says which and why."""
+
+
 class ModelError(CurationError):
     """A model or tokenizer is missing or lacks what a stage needs."""
 

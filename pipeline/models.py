@@ -13,8 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline.artifacts import digest_file, digest_json
-from pipeline.config import ModelConfig, resolve_path
+from pipeline.config import ModelConfig
 from pipeline.errors import ModelError
+from pipeline.paths import resolve_path
 
 
 @dataclass(frozen=True)

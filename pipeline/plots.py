@@ -39,6 +39,15 @@ def histogram(values: Sequence[float] | npt.ArrayLike, title: str, xlabel: str) 
     return figure_png(figure)
 
 
+def bars(names: Sequence[str], counts: Sequence[float] | npt.ArrayLike, title: str, xlabel: str) -> bytes:
+    """Return horizontal bars, the last one on top, as PNG; nothing but the axes when there are none."""
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.bar_label(axes.barh(list(names), np.asarray(counts), color="#0072B2"))
+    axes.set(title=title, xlabel=xlabel)
+    return figure_png(figure)
+
+
 def support_profile(n_neurons: npt.ArrayLike, layer_shares: npt.ArrayLike) -> bytes:
     """Return as PNG the sizes of neuron sets and the mean share of the score of each layer ``[L]``, first layer 0."""
     figure = Figure(figsize=(10, 3.5), layout="constrained")

@@ -4,16 +4,16 @@ A stage's fingerprint is taken over its configuration, the content of its inputs
 and the libraries below. Where the store holds a finished artifact of that fingerprint, nothing is computed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
 from pipeline.artifacts import ArtifactStore, ArtifactWriter, Manifest, digest_file, digest_json
 from pipeline.config import PROJECT_ROOT, ModelConfig
 from pipeline.models import model_fingerprint
+from pipeline.pool.source import Source
 from pipeline.section import Section
 
 INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -45,7 +45,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "causal_check": ("pipeline/neurons",),
 }
 """Folders whose code a stage runs, besides the shared files."""
-_SHARED_FILES: Final = ("batching", "models", "prompts", "registry", "schemas", "seeding")
+_SHARED_FILES: Final = ("batching", "markdown", "models", "paths", "prompts", "registry", "schemas", "seeding")
 _LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow", "rensa", "scipy")
 
 
@@ -71,8 +71,8 @@ class Stage:
     """The stage's configuration."""
     model: ModelConfig | None = None
     """The language model, for stages that depend on it."""
-    files: tuple[Path, ...] = ()
-    """Files outside the store that the stage reads."""
+    sources: Sequence[Source] = ()
+    """Files and data sets outside the store that the stage reads."""
     resumable: bool = False
     """Whether the stage writes shards, of which a run that was cut off loses only the last."""
 
@@ -81,7 +81,7 @@ class Stage:
         return {
             "config": self.section.model_dump(mode="json"),
             "inputs": {name: self.store.require(name).digest for name in INPUTS[self.name]},
-            "files": [_digest_source(path) for path in self.files],
+            "sources": [[source.name, source.digest()] for source in self.sources],
             "model": model_fingerprint(self.model) if self.model else None,
             "code": _code_digest(self.name),
             "libraries": {name: version(name) for name in _LIBRARIES},
@@ -97,11 +97,6 @@ class Stage:
             writer.footer = {"fingerprint": fingerprint} if self.resumable else {}
             compute(writer)
         return Outcome(self.store.require(self.name), cached=False)
-
-
-def _digest_source(path: Path) -> str:
-    # A missing file is reported by the reader, which knows the configuration key.
-    return digest_file(path) if path.is_file() else "missing"
 
 
 @cache

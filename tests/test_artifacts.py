@@ -8,7 +8,7 @@ from pipeline.artifacts import ArtifactStore
 from pipeline.errors import ArtifactError
 from pipeline.schemas import NEURON_SIZES, SCHEMA_VERSION
 
-ROWS = pl.DataFrame({"source": ["f:1"], "reason": ["too_long"], "detail": ["d"], "raw": ["r"]})
+ROWS = pl.DataFrame({"source": ["f"], "line": [1], "reason": ["too_long"], "detail": ["d"], "raw": ["r"]})
 
 
 def write(store, rows=ROWS, fingerprint="f"):

@@ -2,8 +2,9 @@
 
 import pytest
 
-from pipeline.config import PRESETS, Config, ModelConfig, load_config
+from pipeline.config import Config, ModelConfig
 from pipeline.errors import ConfigError
+from pipeline.presets import PRESETS, load_config
 from pipeline.section import Section
 
 

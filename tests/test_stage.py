@@ -5,6 +5,7 @@ from pathlib import Path
 from pipeline.artifacts import ArtifactStore, digest_json
 from pipeline.config import PROJECT_ROOT, EvaluationConfig, RawPoolConfig
 from pipeline.evaluation.evaluate import _command
+from pipeline.pool.source import Source
 from pipeline.stage import _CODE, INPUTS, Stage
 
 
@@ -15,7 +16,8 @@ def test_files_of_one_name_are_told_apart(tmp_path):
         path.write_text(path.parent.name)
 
     def fingerprint(files: list[Path]) -> str:
-        return digest_json(Stage("raw_pool", ArtifactStore(tmp_path), RawPoolConfig(), files=tuple(files)).provenance())
+        sources = [Source(path.name, path) for path in files]
+        return digest_json(Stage("raw_pool", ArtifactStore(tmp_path), RawPoolConfig(), sources=sources).provenance())
 
     before = fingerprint(paths)
     paths[0].write_text("changed")
@@ -28,7 +30,7 @@ def test_every_stage_names_its_code():
 
 
 def test_the_reported_command_states_what_differs_from_the_default(tmp_path):
-    from pipeline.config import load_config
+    from pipeline.presets import load_config
 
     config = load_config(overrides=["rollouts.n_samples=3"])
     store = ArtifactStore(tmp_path)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -13,6 +12,7 @@ from pipeline.deduplication.families import stem_families
 from pipeline.deduplication.near_duplicates import near_duplicates
 from pipeline.deduplication.split import Part, split
 from pipeline.pool.ingest import Ingestion, check_counts
+from pipeline.pool.source import Source
 from pipeline.schemas import DROPPED, POOL, RAW_POOL
 
 
@@ -37,17 +37,27 @@ class Pruned:
         return ", ".join(f"{reason} {count}" for reason, count in counts.iter_rows()) or "none dropped"
 
 
-def read_evaluation(paths: Sequence[Path], layout: RawPoolConfig) -> pl.DataFrame | None:
-    """Return the questions of evaluation files in the pool's ``layout``, or none without files.
+class HeldOut:
+    """Evaluation questions in the pool's layout; answers are not even read."""
 
-    Raises SourceError when a file cannot be read or too many of its rows are refused. Answers are not even read.
-    """
-    frames = []
-    for path in paths:
-        ingestion = Ingestion(layout.model_copy(update={"path": str(path), "limit": None, "answer_column": None}))
-        frames += [batch.raw_pool for batch in ingestion]
-        check_counts(ingestion.counts, ingestion.config)
-    return pl.concat(frames) if frames else None
+    def __init__(self, paths: Sequence[str], layout: RawPoolConfig) -> None:
+        """Find the sources of ``paths``; raises SourceError when there are none."""
+        self._ingestions = [
+            Ingestion(layout.model_copy(update={"path": path, "limit": None, "answer_column": None})) for path in paths
+        ]
+
+    @property
+    def sources(self) -> list[Source]:
+        """What is read."""
+        return [source for ingestion in self._ingestions for source in ingestion.sources]
+
+    def questions(self) -> pl.DataFrame | None:
+        """Return the questions, of schema RAW_POOL, or none without paths; raises SourceError for unusable ones."""
+        frames = []
+        for ingestion in self._ingestions:
+            frames += [batch.raw_pool for batch in ingestion]
+            check_counts(ingestion.counts, ingestion.config)
+        return pl.concat(frames) if frames else None
 
 
 def prune(raw_pool: pl.DataFrame, evaluation: pl.DataFrame | None, config: PoolConfig) -> Pruned:

@@ -10,13 +10,14 @@ import shlex
 import polars as pl
 
 from pipeline.artifacts import ArtifactStore, ArtifactWriter
-from pipeline.config import EvaluationConfig, ModelConfig, RawPoolConfig, RolloutsConfig, load_config
+from pipeline.config import EvaluationConfig, ModelConfig, RawPoolConfig, RolloutsConfig
 from pipeline.errors import SourceError
 from pipeline.evaluation.grade import grade
 from pipeline.evaluation.metrics import DISTILLED, IN_DOMAIN, OUT_OF_DOMAIN, UNTOUCHED, summarise
 from pipeline.evaluation.report import reliability_diagram, render_table, write_report
 from pipeline.models import load_model
 from pipeline.pool.ingest import Ingestion, check_counts
+from pipeline.presets import load_config
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.stage import OPTIONAL
 
@@ -57,26 +58,36 @@ def read_tests(store: ArtifactStore, section: EvaluationConfig) -> dict[str, tup
 
     A test that was split off the pool takes the place of a file.
     """
-    layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
     pool_ids = store.scan("pool").select("id").collect()["id"].implode()
-    tests = {}
-    for split, path in ((IN_DOMAIN, section.in_domain_path), (OUT_OF_DOMAIN, section.out_of_domain_path)):
+    layouts, tests = held_out_layouts(store, section), {}
+    for split in (IN_DOMAIN, OUT_OF_DOMAIN):
         held_out = store.read("pool", f"{split}_test")
         if len(held_out):
             held_out = held_out.head(section.limit or len(held_out))
             tests[split] = (held_out, store.read("gold_labels").join(held_out, on="id", how="semi"))
             continue
-        if path is None:
+        if split not in layouts:
             continue
-        questions, gold = read_questions(layout.model_copy(update={"path": path, "limit": section.limit}))
+        questions, gold = read_questions(layouts[split])
         leaked = questions.filter(pl.col("id").is_in(pool_ids))
         if len(leaked):
             raise SourceError(
-                f"{path}: {len(leaked)} test questions stand in the pool too, the first at {leaked['source'][0]}: "
-                "name the file in pool.decontaminate_against, or remove them from the test"
+                f"{layouts[split].path}: {len(leaked)} test questions stand in the pool too, the first at "
+                f"{leaked['source'][0]}: name the file in pool.decontaminate_against, or remove them from the test"
             )
         tests[split] = (questions, gold)
     return tests
+
+
+def held_out_layouts(store: ArtifactStore, section: EvaluationConfig) -> dict[str, RawPoolConfig]:
+    """Return per split how its questions are read: as the pool was, from another path."""
+    layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
+    paths = {IN_DOMAIN: section.in_domain_path, OUT_OF_DOMAIN: section.out_of_domain_path}
+    return {
+        split: layout.model_copy(update={"path": path, "limit": section.limit})
+        for split, path in paths.items()
+        if path is not None
+    }
 
 
 def read_questions(layout: RawPoolConfig) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -34,7 +34,7 @@ def resolve_gold(value: object, options: Sequence[str]) -> Gold | None:
     or the digits of its index. A text that fits two options in different readings is not used: a wrong gold answer
     does more harm than a missing one. Without options it is the answer's text, up to ``MAX_ANSWER_CHARS``.
     """
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if type(value) not in (str, int, float):  # bool is an int
         return None
     text = clean_text(str(value))
     if not options:

@@ -13,11 +13,12 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.config import RawPoolConfig
-from pipeline.errors import ArtifactError, SourceError
+from pipeline.errors import ArtifactError, QuarantineError
 from pipeline.pool.gold import Gold, has_answer, resolve_gold
 from pipeline.pool.question import Question, parse_question
-from pipeline.pool.reader import read_rows
+from pipeline.pool.reader import find_sources, read_rows
 from pipeline.pool.source import Problem, Reason, SourceRow
+from pipeline.pool.statistics import PoolStatistics, count_table
 from pipeline.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
 
 BATCH_ROWS = 2_000
@@ -56,41 +57,55 @@ class IngestCounts:
     """Kept questions with a gold answer."""
     unusable_gold: int = 0
     """Kept questions whose answer names no option, or could name two."""
-    domains: Counter[str] = field(default_factory=Counter)
-    """Kept questions per domain."""
     first_refusal: str = ""
     """Place, reason and detail of the first refused row."""
 
+    @property
+    def refused_share(self) -> float:
+        """Share of the rows that are quarantined."""
+        return self.quarantined.total() / max(self.read, 1)
+
+    def rows(self) -> dict[str, Any]:
+        """Return what became of the rows, for people and checks; says nothing of answers."""
+        refused = self.quarantined.total()
+        return {"read": self.read, "kept": self.kept, "refused": refused, "refused_share": self.refused_share}
+
 
 class Ingestion:
-    """One pass over a source: iterate for its batches; ``counts`` is complete when the iteration has ended."""
+    """One pass over a source: iterate for its batches; the figures are complete when the iteration has ended."""
 
     def __init__(self, config: RawPoolConfig) -> None:
+        """Find the sources; raises SourceError when there are none."""
         self.config = config
+        self.sources = find_sources(config)
         self.counts = IngestCounts()
+        self.statistics = PoolStatistics()
         self._seen: dict[str, str] = {}
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batches until the source is exhausted; raises SourceError when it is unusable as a whole."""
-        self.counts = IngestCounts()
-        self._seen = {}
-        rows = read_rows(self.config)
+        """Yield batches until the sources are exhausted; raises SourceError when they do not fit the configuration."""
+        self.counts, self.statistics, self._seen = IngestCounts(), PoolStatistics(), {}
+        rows = read_rows(self.sources, self.config)
         # Batches are cut by rows alone: cut by size, they would depend on the answers.
         while (batch := self._batch(islice(rows, BATCH_ROWS))).height:
             yield batch
 
+    def tables(self) -> dict[str, str]:
+        """Return Markdown tables of the pool and of the reasons of the refused rows."""
+        return self.statistics.tables() | {"refused_by_reason": count_table("reason", self.counts.quarantined)}
+
     def _batch(self, rows: Iterator[SourceRow]) -> Batch:
         kept: list[tuple[Any, ...]] = []
         gold: list[tuple[Any, ...]] = []
-        refused: list[tuple[str, ...]] = []
+        refused: list[tuple[Any, ...]] = []
         for row in rows:
             self.counts.read += 1
             outcome = self._question(row)
             if isinstance(outcome, Problem):
-                refused.append((row.source, str(outcome.reason), outcome.detail, row.raw[:MAX_RAW_CHARS]))
+                refused.append((row.source, row.line, outcome.reason.value, outcome.detail, row.raw[:MAX_RAW_CHARS]))
                 continue
-            self._seen[outcome.id] = row.source
-            kept.append((outcome.id, outcome.text, outcome.options, outcome.domain, row.source, outcome.prompt))
+            self._seen[outcome.id] = place = row.place
+            kept.append((*outcome, place))
             if answer := self._gold(row, outcome):
                 gold.append((outcome.id, answer.text, answer.index))
         batch = Batch(_frame(kept, RAW_POOL), _frame(gold, GOLD_LABELS), _frame(refused, QUARANTINE))
@@ -98,36 +113,38 @@ class Ingestion:
         return batch
 
     def _question(self, row: SourceRow) -> Question | Problem:
-        if row.problem is not None:
-            return row.problem
-        outcome = parse_question(row.values or {}, self.config)
-        if isinstance(outcome, Question) and outcome.id in self._seen:
-            return Problem(Reason.DUPLICATE, f"the same question and options as {self._seen[outcome.id]}")
+        if isinstance(row.parsed, Problem):
+            return row.parsed
+        outcome = parse_question(row.parsed, self.config)
+        if isinstance(outcome, Question) and (first := self._seen.get(outcome.id)):
+            return Problem(Reason.DUPLICATE, f"the same question and options as {first}")
         return outcome
 
     def _gold(self, row: SourceRow, question: Question) -> Gold | None:
         column = self.config.answer_column
         value = row.values.get(column) if row.values and column else None
-        gold = resolve_gold(value, question.options) if has_answer(value) else None
-        self.counts.unusable_gold += gold is None and has_answer(value)
+        if not has_answer(value):
+            return None
+        gold = resolve_gold(value, question.options)
+        self.counts.unusable_gold += gold is None
         return gold
 
     def _count(self, batch: Batch) -> None:
         counts = self.counts
         counts.kept += batch.raw_pool.height
         counts.gold += batch.gold_labels.height
-        counts.domains.update(batch.raw_pool["domain"])
         counts.quarantined.update(batch.quarantine["reason"])
+        self.statistics.add(batch.raw_pool)
         if not counts.first_refusal and not batch.quarantine.is_empty():
             first = batch.quarantine.row(0, named=True)
-            counts.first_refusal = f"{first['source']} {first['reason']} ({first['detail']})"
+            counts.first_refusal = f"{first['source']}:{first['line']} {first['reason']} ({first['detail']})"
 
 
 def check_counts(counts: IngestCounts, config: RawPoolConfig) -> None:
     """Judge a finished ingestion; to be called after its tables are stored, so that the quarantine can be read.
 
-    Raises ArtifactError unless rows read = kept + quarantined, and SourceError when no row was kept or a larger share
-    than ``config.max_quarantined_share`` was refused.
+    Raises ArtifactError unless rows read = kept + quarantined, and QuarantineError when no row was kept, when part of a
+    file could not be read, or when a larger share than ``config.max_quarantined_share`` was refused.
     """
     refused = counts.quarantined.total()
     if counts.read != counts.kept + refused:
@@ -135,17 +152,25 @@ def check_counts(counts: IngestCounts, config: RawPoolConfig) -> None:
             f"{config.path}: {counts.read} rows read but {counts.kept} kept and {refused} quarantined: "
             "materialize 'raw_pool' again"
         )
-    share = refused / max(counts.read, 1)
-    if counts.kept and share <= config.max_quarantined_share:
+    remedy = "mend the rows listed in the quarantine table"
+    if not counts.kept:
+        allowed = "no question is left"
+    elif damaged := counts.quarantined[Reason.DAMAGED_FILE]:
+        allowed = f"{damaged} of them stand for the unreadable rest of a file"
+        remedy = f"{remedy}; a damaged file must be replaced or left out"
+    elif counts.refused_share > config.max_quarantined_share:
+        allowed = f"allowed {config.max_quarantined_share:.1%}"
+        remedy = f"{remedy} or raise raw_pool.max_quarantined_share"
+    else:
         return
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.quarantined.most_common(3))
-    allowed = f"allowed {config.max_quarantined_share:.1%}" if counts.kept else "no question is left"
-    raise SourceError(
-        f"{config.path}: {refused} of {counts.read} rows refused ({share:.1%}, {allowed}): {reasons}; first "
-        f"{counts.first_refusal}; mend the rows listed in the quarantine table"
-        + (" or raise raw_pool.max_quarantined_share" if counts.kept else "")
+    raise QuarantineError(
+        f"{config.path}: {refused} of {counts.read} rows refused ({counts.refused_share:.1%}, {allowed}): {reasons}; "
+        f"first {counts.first_refusal}; {remedy}"
     )
 
 
 def _frame(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=pl.DataFrame(schema.empty_table()).schema, orient="row")
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(cells, field.type) for cells, field in zip(columns, schema, strict=True)]
+    return pl.DataFrame(pa.table(arrays, schema=schema))

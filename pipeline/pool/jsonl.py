@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import RawPoolConfig
 from pipeline.pool.lines import Line, explain, read_lines
-from pipeline.pool.source import Problem, Reason, SourceRow, place
+from pipeline.pool.source import Problem, Reason, Source, SourceRow, damaged
 
 
-def read_jsonl(path: Path, _config: RawPoolConfig) -> Iterator[SourceRow]:
+def read_jsonl(source: Source, _config: RawPoolConfig) -> Iterator[SourceRow]:
     """Yield the objects of a JSON Lines file; blank lines are passed over."""
-    for line in read_lines(path):
-        if line.overlong or line.data.strip():
-            yield SourceRow.of(place(path, line.number), line.shown, explain(_parse(line), [line]))
+    for line in read_lines(source.path):
+        if line.damage:
+            yield damaged(source, line.number, line.damage)
+        elif line.overlong or line.data.strip():
+            yield SourceRow(source.name, line.number, explain(_parse(line), [line]), line.show)
 
 
 def _parse(line: Line) -> dict[str, Any] | Problem:

@@ -1,11 +1,12 @@
 """Lines of a file as bytes, with a bound on their length."""
 
 import codecs
+import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from pipeline.pool.files import DAMAGE, open_bytes
 from pipeline.pool.source import Problem, Reason
 
 MAX_LINE_BYTES = 16 * 2**20
@@ -14,8 +15,7 @@ PREFIX_BYTES = 1_000
 """What is kept of a longer line, for people to recognise it by."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One physical line."""
 
     number: int
@@ -24,15 +24,16 @@ class Line:
     """Content with its line end, or the first bytes of an overlong line."""
     overlong: bool = False
     """Whether the line exceeds ``MAX_LINE_BYTES``."""
+    damage: BaseException | None = None
+    """Why the file cannot be read from this line on."""
 
     @property
     def text(self) -> str:
         """The line, undecodable bytes as lone surrogates: they spoil the value that they stand in, not the line."""
         return self.data.decode("utf-8", "surrogateescape")
 
-    @property
-    def shown(self) -> str:
-        """The line without its end, undecodable bytes as backslash escapes."""
+    def show(self) -> str:
+        """Return the line without its end, undecodable bytes as backslash escapes."""
         return self.data.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
 
     @property
@@ -48,17 +49,27 @@ class Line:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of ``path`` without a leading byte order mark, never holding more than one line's limit."""
-    with path.open("rb") as file:
-        number = 0
-        while data := file.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            overlong = len(data) > MAX_LINE_BYTES and not data.endswith(b"\n")
-            if overlong:
-                data, rest = data[:PREFIX_BYTES], data
-                while rest and not rest.endswith(b"\n"):
-                    rest = file.readline(MAX_LINE_BYTES)
-            yield Line(number, data.removeprefix(codecs.BOM_UTF8) if number == 1 else data, overlong)
+    """Yield the lines of ``path`` without a leading byte order mark, never holding more than one line's limit.
+
+    When reading fails on the way, the last line is empty and says why. Raises OSError when there is no such file.
+    """
+    number = 0
+    with open_bytes(path) as file:
+        try:
+            for number, (data, overlong) in enumerate(_split(file), start=1):
+                yield Line(number, data.removeprefix(codecs.BOM_UTF8) if number == 1 else data, overlong)
+        except DAMAGE as error:
+            yield Line(number + 1, b"", damage=error)
+
+
+def _split(file: io.BufferedIOBase) -> Iterator[tuple[bytes, bool]]:
+    while data := file.readline(MAX_LINE_BYTES + 1):
+        overlong = len(data) > MAX_LINE_BYTES and not data.endswith(b"\n")
+        if overlong:
+            data, rest = data[:PREFIX_BYTES], data
+            while rest and not rest.endswith(b"\n"):
+                rest = file.readline(MAX_LINE_BYTES)
+        yield data, overlong
 
 
 def explain(parsed: dict[str, Any] | Problem, lines: Sequence[Line]) -> dict[str, Any] | Problem:

@@ -2,40 +2,47 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import RawPoolConfig
-from pipeline.errors import SourceError
-from pipeline.pool.source import SourceRow, check_columns, configured_columns, place
+from pipeline.pool.source import Source, SourceRow, check_columns, configured_columns, damaged
 
 BATCH_ROWS = 1_000
+_READ_BYTES = 2**20  # of a column at once, so that a file of one huge row group is streamed too
 
 
-def read_parquet(path: Path, config: RawPoolConfig) -> Iterator[SourceRow]:
-    """Yield the rows of a Parquet file; raises SourceError when the file is damaged or something else."""
+def read_parquet(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
+    """Yield the rows of a Parquet file."""
     number = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(source.path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
             names = file.schema_arrow.names
-            check_columns(names, config, path)
+            check_columns(names, config, source.path)
             wanted = configured_columns(config)
             columns = [name for name in names if name in wanted]
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-                for row in _rows(batch):
-                    number += 1
-                    raw = json.dumps(row, ensure_ascii=False, default=str)
-                    shown = raw.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-                    yield SourceRow.of(place(path, number), shown, row)
+                yield from batch_rows(batch, source, number)
+                number += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SourceError(f"{path} cannot be read as Parquet ({reason}): mend it or set raw_pool.format") from error
+        yield damaged(source, number + 1, f"cannot be read as Parquet: {error}")
 
 
-def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+def batch_rows(batch: pa.RecordBatch | pa.Table, source: Source, n_before: int) -> Iterator[SourceRow]:
+    """Yield the rows of an Arrow batch that ``n_before`` rows of the source come before."""
+    for number, row in enumerate(_to_rows(batch), start=n_before + 1):
+        yield SourceRow(source.name, number, row, partial(_show, row))
+
+
+def _show(row: dict[str, Any]) -> str:
+    text = json.dumps(row, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _to_rows(batch: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
     try:
         return batch.to_pylist()
     except UnicodeDecodeError:  # Arrow does not check the text in a file

@@ -4,30 +4,42 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from random import Random
+from typing import Any, NamedTuple
 
 from pipeline.config import RawPoolConfig
 from pipeline.pool.source import Problem, Reason
 from pipeline.prompts import LETTERS, render_question
+from pipeline.seeding import derive_seed
 
 # All but tab, line feed and carriage return; in real sources mostly LaTeX whose \b, \a or \v became one character.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_SIMPLE = bytes([0, *range(0x20, 0x7F)])
+_TRUTH_OPTIONS = ({"yes", "no"}, {"true", "false"})
+MAX_LABEL_CHARS = 1_000
+"""Longest domain, level or task; longer ones are refused."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """A clean question."""
+class Question(NamedTuple):
+    """A clean question; the columns of RAW_POOL but the last."""
 
     id: str
     """Content hash, see ``content_id``."""
-    text: str
+    question: str
     """Question, in NFC, outer white space removed."""
     options: list[str]
-    """Answer options in order, cleaned likewise; empty for an open question."""
+    """Answer options in the source's order, cleaned likewise; empty for an open question."""
+    kind: str
+    """multiple_choice, true_or_false (the options are yes and no, or true and false), or open."""
     domain: str
     """Domain as the source names it; empty when it does not."""
+    level: str
+    """Level likewise."""
+    task: str
+    """Task likewise."""
+    permutation: Sequence[int]
+    """Index of the option behind each letter; empty for an open question."""
     prompt: str
     """User message: question, lettered options, instruction."""
 
@@ -42,17 +54,21 @@ def parse_question(values: Mapping[str, Any], config: RawPoolConfig) -> Question
     if isinstance(options, Problem):
         return options
     text = clean_text(text)
-    if problem := _text_problem([text, *options], config.max_question_chars):
+    if problem := _text_problem(text, options, config.max_question_chars):
         return problem
-    instruction = config.instruction if options else config.open_instruction
-    domain = values.get(config.domain_column) if config.domain_column else None
-    return Question(
-        id=content_id(text, options),
-        text=text,
-        options=options,
-        domain="" if domain is None else clean_text(str(domain)).encode("utf-8", "backslashreplace").decode(),
-        prompt=render_question(text, options, instruction),
-    )
+    domain = _label(values, config.domain_column)
+    level = _label(values, config.level_column)
+    task = _label(values, config.task_column)
+    if max(len(domain), len(level), len(task)) > MAX_LABEL_CHARS:
+        return Problem(Reason.TOO_LONG, f"domain, level or task of more than {MAX_LABEL_CHARS:,} characters")
+    stem, *folded = _fold([text, *options])
+    if len(set(folded)) < len(folded) and _repeats(options):
+        return Problem(Reason.BAD_OPTIONS, "two options are the same")
+    content = _digest(stem, folded)
+    order = _permutation(content, len(options), config)
+    shown = [options[index] for index in order]
+    prompt = render_question(text, shown, config.instruction if options else config.open_instruction)
+    return Question(content, text, options, _kind(folded), domain, level, task, order, prompt)
 
 
 def content_id(text: str, options: Sequence[str]) -> str:
@@ -60,8 +76,8 @@ def content_id(text: str, options: Sequence[str]) -> str:
 
     Letter case, white space and the order of the options do not matter to it.
     """
-    parts = [_fold(text), *sorted(map(_fold, options))]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    stem, *folded = _fold([clean_text(part) for part in (text, *options)])
+    return _digest(stem, folded)
 
 
 def clean_text(text: str) -> str:
@@ -71,11 +87,44 @@ def clean_text(text: str) -> str:
 
 def is_plain(text: str) -> bool:
     """Return whether ``text`` can be stored and shown: no control characters, no lone surrogates."""
-    return not _CONTROL.search(text) and not _SURROGATE.search(text)
+    return not (_CONTROL.search(text) or _SURROGATE.search(text))
 
 
-def _fold(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
+def _is_simple(text: str) -> bool:
+    """Return whether ``text`` is printable ASCII and NUL only: the quick way for most texts."""
+    return text.isascii() and not text.encode().translate(None, delete=_SIMPLE)
+
+
+def _fold(texts: Sequence[str]) -> list[str]:
+    """Return clean texts without difference of letter case and white space."""
+    joined = "\0".join(texts).casefold()
+    if "  " not in joined and _is_simple(joined):
+        return joined.split("\0")  # nothing to normalise, and most texts are so
+    return " ".join(unicodedata.normalize("NFC", joined).split()).split("\0")
+
+
+def _digest(text: str, options: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join([text, *sorted(options)]).encode()).hexdigest()[:16]
+
+
+def _permutation(content: str, n_options: int, config: RawPoolConfig) -> Sequence[int]:
+    # Seeded by the content, so that neither row order nor other rows change it.
+    order = range(n_options)
+    return Random(derive_seed(config.seed, content)).sample(order, n_options) if config.permute_options else order
+
+
+def _kind(folded: Sequence[str]) -> str:
+    if not folded:
+        return "open"
+    return "true_or_false" if len(folded) == 2 and set(folded) in _TRUTH_OPTIONS else "multiple_choice"
+
+
+def _label(values: Mapping[str, Any], column: str | None) -> str:
+    value = values.get(column) if column is not None else None
+    if value is None:
+        return ""
+    text = clean_text(str(value))
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def _parse_options(value: object) -> list[str] | Problem:
@@ -89,24 +138,27 @@ def _parse_options(value: object) -> list[str] | Problem:
         return Problem(Reason.TOO_MANY_OPTIONS, f"{len(value)} options; at most {len(LETTERS)} have letters")
     options = []
     for number, option in enumerate(value, start=1):
-        if isinstance(option, bool) or not isinstance(option, str | int | float):
+        if type(option) not in (str, int, float):  # bool is an int
             return Problem(Reason.BAD_OPTIONS, f"option {number} is a {type(option).__name__}, not a text")
         options.append(clean_text(str(option)))
     if "" in options:
         return Problem(Reason.BAD_OPTIONS, f"option {options.index('') + 1} is blank")
-    # Letter case tells options apart (c1ccccc1 and C1CCCCC1, genotypes Bb and bb); white space does not.
-    if len({" ".join(option.split()) for option in options}) < len(options):
-        return Problem(Reason.BAD_OPTIONS, "two options are the same")
     return options
 
 
-def _text_problem(texts: Sequence[str], max_chars: int) -> Problem | None:
-    n_chars = sum(map(len, texts))
-    if n_chars > max_chars:
-        return Problem(Reason.TOO_LONG, f"{n_chars:,} characters; raw_pool.max_question_chars is {max_chars:,}")
-    for text in texts:
-        if _SURROGATE.search(text):
-            return Problem(Reason.INVALID_UTF8, "bytes that are not UTF-8, or half of a surrogate pair")
-        if found := _CONTROL.search(text):
-            return Problem(Reason.CONTROL_CHARACTERS, f"character U+{ord(found[0]):04X} in question or options")
+def _repeats(options: Sequence[str]) -> bool:
+    # Letter case tells options apart (c1ccccc1 and C1CCCCC1, genotypes Bb and bb); white space does not.
+    return len({" ".join(option.split()) for option in options}) < len(options)
+
+
+def _text_problem(text: str, options: Sequence[str], max_chars: int) -> Problem | None:
+    whole = "".join([text, *options])
+    if len(whole) > max_chars:
+        return Problem(Reason.TOO_LONG, f"{len(whole):,} characters; raw_pool.max_question_chars is {max_chars:,}")
+    if _is_simple(whole) and "\0" not in whole:
+        return None
+    if _SURROGATE.search(whole):
+        return Problem(Reason.INVALID_UTF8, "bytes that are not UTF-8, or half of a surrogate pair")
+    if found := _CONTROL.search(whole):
+        return Problem(Reason.CONTROL_CHARACTERS, f"character U+{ord(found[0]):04X} in question or options")
     return None

@@ -1,29 +1,31 @@
-"""Sources of questions behind one interface: a reader is a function from a file to its rows.
+"""Sources of questions behind one interface: a reader is a function from a source to its rows.
 
 A new format is one module with such a function and one line in ``READERS``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Protocol
 
-from pipeline.config import RawPoolConfig, resolve_path
+from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.pool.delimited import read_csv
+from pipeline.pool.files import ENDINGS, ending, find_files
+from pipeline.pool.huggingface import HUB_PREFIX, find_dataset, read_huggingface
 from pipeline.pool.jsonl import read_jsonl
+from pipeline.pool.mmlu_pro import read_mmlu_pro
 from pipeline.pool.parquet import read_parquet
 from pipeline.pool.sciknoweval import read_sciknoweval
-from pipeline.pool.source import Problem, SourceRow, check_columns, configured_columns
+from pipeline.pool.source import Problem, Source, SourceRow, check_columns, configured_columns
 
-__all__ = ["ENDINGS", "READERS", "PoolReader", "Problem", "SourceRow", "open_reader", "read_rows"]
+__all__ = ["READERS", "PoolReader", "Problem", "Source", "SourceRow", "find_sources", "read_rows"]
 
 
 class PoolReader(Protocol):
-    """Reads one source format, streaming; raises SourceError only when the file as a whole is unusable."""
+    """Reads one source format, streaming; raises SourceError only when the configuration does not fit the source."""
 
-    def __call__(self, path: Path, config: RawPoolConfig, /) -> Iterator[SourceRow]:
-        """Yield the rows of ``path`` in order, those that cannot be parsed with their problem."""
+    def __call__(self, source: Source, config: RawPoolConfig, /) -> Iterator[SourceRow]:
+        """Yield the rows of ``source`` in order, those that cannot be parsed with their problem."""
 
 
 READERS: dict[str, PoolReader] = {
@@ -31,50 +33,64 @@ READERS: dict[str, PoolReader] = {
     "csv": read_csv,
     "parquet": read_parquet,
     "sciknoweval": read_sciknoweval,
+    "mmlu_pro": read_mmlu_pro,
+    "huggingface": read_huggingface,
 }
-ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet", ".pq": "parquet"}
 
 
-def open_reader(config: RawPoolConfig) -> tuple[Path, PoolReader]:
-    """Return the source file and the reader of its format; raises SourceError when there is no such file or reader."""
-    path = resolve_path(config.path)
-    if path.is_dir():
-        raise SourceError(f"{path} is a folder: give raw_pool.path as one file in it")
-    if not path.is_file():
-        raise SourceError(f"{path} is not an existing file: give raw_pool.path as a file of questions")
-    name = ENDINGS.get(path.suffix.lower()) if config.format == "auto" else config.format
-    if name is None:
-        known, formats = ", ".join(ENDINGS), ", ".join(READERS)
-        raise SourceError(
-            f"{path} has the ending '{path.suffix}', not one of {known}: set raw_pool.format to one of {formats}"
-        )
-    return path, READERS[name]
+def find_sources(config: RawPoolConfig) -> list[Source]:
+    """Return what ``config.path`` means; raises SourceError when there is nothing, or no reader for it."""
+    if config.format == "huggingface" or config.path.startswith(HUB_PREFIX):
+        return [find_dataset(config)]
+    sources = find_files(config.path)
+    for source in sources:
+        _reader(source, config)
+    return sources
 
 
-def read_rows(config: RawPoolConfig) -> Iterator[SourceRow]:
-    """Yield the rows of the configured source, at most ``config.limit``.
+def read_rows(sources: Sequence[Source], config: RawPoolConfig) -> Iterator[SourceRow]:
+    """Yield the rows of all sources in turn, at most ``config.limit``; what is damaged becomes a row with a problem.
 
-    Raises SourceError when the file is missing, unreadable, of unknown format or without rows, and, at the latest after
-    the last row, when no row has a configured column.
+    Raises SourceError when a file cannot be opened, when there are no rows, and, at the latest after the last row, when
+    no row has a configured column.
     """
-    path, reader = open_reader(config)
-    no_rows = SourceError(f"{path} holds no rows: give raw_pool.path as a file with at least one question")
     wanted = configured_columns(config)
     columns: dict[str, None] = {}
     empty, parsed = True, False
-    try:
-        if not path.stat().st_size:
-            raise no_rows
-        for row in islice(reader(path, config), config.limit):
-            empty = False
-            if row.values is not None:
-                parsed = True
-                # All names of the first row, for the message; of later rows only what matters, as memory is bounded.
-                columns |= dict.fromkeys(wanted & row.values.keys() if columns else row.values)
-            yield row
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read ({error.strerror}): check the file and its permissions") from error
+    for row in islice(_rows(sources, config), config.limit):
+        empty = False
+        if not isinstance(row.parsed, Problem):
+            # All names of the first row, for the message; of later rows only what matters, as memory is bounded.
+            if found := row.parsed.keys() if not parsed else wanted & row.parsed.keys():
+                columns |= dict.fromkeys(found)
+                wanted -= columns.keys()
+            parsed = True
+        yield row
     if empty:
-        raise no_rows
+        raise SourceError(f"{config.path} holds no rows: give raw_pool.path as a source with at least one question")
     if parsed:
-        check_columns(columns, config, path)
+        check_columns(columns, config, config.path)
+
+
+def _rows(sources: Sequence[Source], config: RawPoolConfig) -> Iterator[SourceRow]:
+    for source in sources:
+        try:
+            yield from _reader(source, config)(source, config)
+        except OSError as error:
+            raise SourceError(
+                f"{source.path} cannot be read ({error.strerror}): check the file and its permissions"
+            ) from error
+
+
+def _reader(source: Source, config: RawPoolConfig) -> PoolReader:
+    if config.path.startswith(HUB_PREFIX):
+        return read_huggingface
+    if config.format != "auto":
+        return READERS[config.format]
+    found = ending(source.path)
+    if found not in ENDINGS:
+        known, formats = ", ".join(ENDINGS), ", ".join(READERS)
+        raise SourceError(
+            f"{source.path} has the ending '{found}', not one of {known}: set raw_pool.format to one of {formats}"
+        )
+    return READERS[ENDINGS[found]]

@@ -2,32 +2,40 @@
 
 Options stand in ``choices.text`` and the answer in ``answerKey``; questions of truth have neither but an ``answer`` of
 Yes or No; the other types are open and have their ``answer`` as text. What a question looks like goes by ``type``,
-never by its answer.
+never by its answer. Level and task stand in ``details``.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import RawPoolConfig
 from pipeline.pool.jsonl import read_jsonl
-from pipeline.pool.source import Problem, Reason, SourceRow
+from pipeline.pool.source import Problem, Reason, Source, SourceRow, configured
 
 TRUTH_OPTIONS = ["Yes", "No"]
 
 
-def read_sciknoweval(path: Path, config: RawPoolConfig) -> Iterator[SourceRow]:
+def read_sciknoweval(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
     """Yield the questions of a SciKnowEval file under the configured column names."""
-    columns = (config.question_column, config.options_column, config.answer_column, config.domain_column)
-    for row in read_jsonl(path, config):
-        if row.values is None:
-            yield row
-        elif isinstance(options := _options(row.values), Problem):
-            yield SourceRow.of(row.source, row.raw, options)
-        else:
-            cells = (row.values.get("question"), options, _answer(row.values), row.values.get("domain"))
-            parsed = {name: cell for name, cell in zip(columns, cells, strict=True) if name is not None}
-            yield SourceRow.of(row.source, row.raw, parsed)
+    for row in read_jsonl(source, config):
+        yield row if isinstance(row.parsed, Problem) else row._replace(parsed=_parse(row.parsed, config))
+
+
+def _parse(row: dict[str, Any], config: RawPoolConfig) -> dict[str, Any] | Problem:
+    options = _options(row)
+    if isinstance(options, Problem):
+        return options
+    details = row.get("details")
+    described = details if isinstance(details, dict) else {}
+    values = {
+        "question": row.get("question"),
+        "options": options,
+        "answer": _answer(row),
+        "domain": row.get("domain"),
+        "level": described.get("level"),
+        "task": described.get("task"),
+    }
+    return configured(values, config)
 
 
 def _options(row: dict[str, Any]) -> object:

@@ -1,22 +1,26 @@
-"""What every reader yields, why rows are refused, and which columns a source must have."""
+"""What every reader gets and yields, why rows are refused, and which columns a source must have."""
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
+from pipeline.artifacts import digest_file, digest_json
 from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 
 N_COLUMNS_SHOWN = 20
-_FIELDS = ("question_column", "options_column", "answer_column", "domain_column")
+FIELDS = ("question", "options", "answer", "domain", "level", "task")
+"""Parts of a question that a source may have; each has its setting ``raw_pool.<field>_column``."""
 
 
 class Reason(StrEnum):
     """Codes in the quarantine table; no code depends on the gold answer."""
 
+    DAMAGED_FILE = "damaged_file"
+    """The rest of a file cannot be read; unlike the others, this fails the stage whatever share is allowed."""
     MALFORMED_JSON = "malformed_json"
     NOT_AN_OBJECT = "not_an_object"
     INVALID_UTF8 = "invalid_utf8"
@@ -42,54 +46,98 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SourceRow:
+class Source:
+    """One file, or one data set, that a reader reads."""
+
+    name: str
+    """Name that its rows are known by: relative to the folder or pattern that was given."""
+    path: Path
+    """File or folder; of a data set on the hub its id."""
+    revision: str | None = None
+    """Commit of a data set on the hub; none for what is on disk."""
+
+    def digest(self) -> str:
+        """Return what changes with the content: a hash over all files, or the commit."""
+        if self.revision is not None:
+            return self.revision
+        if self.path.is_file():
+            return digest_file(self.path)
+        files = sorted(path for path in self.path.rglob("*") if path.is_file())
+        return digest_json({path.relative_to(self.path).as_posix(): digest_file(path) for path in files})
+
+
+class SourceRow(NamedTuple):
     """One row of a source: its values, or the problem that kept it from being parsed."""
 
     source: str
-    """File name and line or row number, from 1."""
-    raw: str
-    """Text as read, undecodable bytes as backslash escapes; the beginning only of an overlong line."""
-    values: dict[str, Any] | None
-    """Values by the source's column names, undecodable bytes as lone surrogates; None with a problem."""
-    problem: Problem | None = None
-    """Why the row could not be parsed; None with values."""
+    """Name of the source."""
+    line: int
+    """Number of its line (of the first, when it has several) or row, from 1."""
+    parsed: dict[str, Any] | Problem
+    """Values by the source's column names, undecodable bytes as lone surrogates; or the problem."""
+    show: Callable[[], str]
+    """Gives ``raw``; called for refused rows only."""
 
-    @classmethod
-    def of(cls, source: str, raw: str, parsed: dict[str, Any] | Problem) -> Self:
-        """Build a row from the outcome of parsing it."""
-        return cls(source, raw, None, parsed) if isinstance(parsed, Problem) else cls(source, raw, parsed)
+    @property
+    def values(self) -> dict[str, Any] | None:
+        """Values by the source's column names; None with a problem."""
+        return None if isinstance(self.parsed, Problem) else self.parsed
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why the row could not be parsed; None with values."""
+        return self.parsed if isinstance(self.parsed, Problem) else None
+
+    @property
+    def raw(self) -> str:
+        """Text as read, undecodable bytes as backslash escapes; the beginning only of an overlong line."""
+        return self.show()
+
+    @property
+    def place(self) -> str:
+        """Where the row stands, for people."""
+        return f"{self.source}:{self.line}"
 
 
-def place(path: Path, number: int) -> str:
-    """Return ``file name:number``, with undecodable bytes of the name as backslash escapes."""
-    return f"{path.name.encode('utf-8', 'backslashreplace').decode()}:{number}"
+def damaged(source: Source, line: int, error: BaseException | str) -> SourceRow:
+    """Return the row that stands for all that cannot be read from ``line`` on."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    problem = Problem(Reason.DAMAGED_FILE, f"nothing can be read from here on ({words})")
+    return SourceRow(source.name, line, problem, str)
+
+
+def configured(values: Mapping[str, Any], config: RawPoolConfig) -> dict[str, Any]:
+    """Return values by field (one of ``FIELDS``) under the configured column names, without those configured away."""
+    columns = {field: getattr(config, f"{field}_column") for field in values}
+    return {column: values[field] for field, column in columns.items() if column is not None}
 
 
 def configured_columns(config: RawPoolConfig) -> set[str]:
     """Return the names of the columns that the configuration asks for."""
-    return {column for field in _FIELDS if (column := getattr(config, field)) is not None}
+    return {column for field in FIELDS if (column := getattr(config, f"{field}_column")) is not None}
 
 
-def check_columns(columns: Collection[str], config: RawPoolConfig, path: Path) -> None:
+def check_columns(columns: Collection[str], config: RawPoolConfig, path: Path | str) -> None:
     """Raise SourceError if a configured column is not among those of the source.
 
-    The question's column must be there; the other three may be absent while the configuration names their defaults.
+    The question's column must be there; the others may be absent while the configuration names their defaults.
     Options that are merely called otherwise would turn every question into an open one, so ``choices`` is refused.
     """
-    for field in _FIELDS:
+    for name in FIELDS:
+        field = f"{name}_column"
         column = getattr(config, field)
         if column is None or column in columns:
             continue
-        if field == "question_column" or column != RawPoolConfig.model_fields[field].default:
+        if name == "question" or column != RawPoolConfig.model_fields[field].default:
             raise SourceError(_absent(column, field, columns, path))
-        if field == "options_column" and "choices" in columns:
+        if name == "options" and "choices" in columns:
             raise SourceError(
                 f"{path} has a column 'choices' but no {column!r}: set raw_pool.options_column=choices, or "
                 f"raw_pool.format=sciknoweval, or raw_pool.options_column=null to read open questions"
             )
 
 
-def _absent(column: str, field: str, columns: Collection[str], path: Path) -> str:
+def _absent(column: str, field: str, columns: Collection[str], path: Path | str) -> str:
     nearest = difflib.get_close_matches(column, columns, n=1, cutoff=0.0)
     meant = f", did you mean {nearest[0]!r}?" if nearest else ";"
     shown = ", ".join(repr(name) for name in list(columns)[:N_COLUMNS_SHOWN]) or "none"

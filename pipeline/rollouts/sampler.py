@@ -78,14 +78,16 @@ def sample_rollouts(
 
     Raises ModelError when one response alone exceeds the device's memory or the logits are not finite.
     """
+    permutations: dict[str, list[int]] = dict(pool.select("id", "permutation").iter_rows())
     requests = [
-        Request(row["id"], sample, prompt_ids, tuple(row["options"]))
+        Request(row["id"], sample, prompt_ids, tuple(row["options"][index] for index in permutations[row["id"]]))
         for row in pool.select("id", "options", "prompt").iter_rows(named=True)
         for prompt_ids in [encode_chat(language_model.tokenizer, row["prompt"])]
         for sample in range(config.n_samples)
     ]
     for completions in generate(requests, language_model, config, progress):
-        yield pl.DataFrame(pa.Table.from_pylist([_row(completion) for completion in completions], schema=ROLLOUTS))
+        rows = [_row(completion, permutations[completion.request.id]) for completion in completions]
+        yield pl.DataFrame(pa.Table.from_pylist(rows, schema=ROLLOUTS))
 
 
 def generate(
@@ -212,7 +214,12 @@ def _unanswered(request: Request) -> Completion:
     return Completion(request, [], "", [], None, PROMPT_TOO_LONG, extraction, None)
 
 
-def _row(completion: Completion) -> dict[str, object]:
+def _row(completion: Completion, permutation: Sequence[int]) -> dict[str, object]:
+    """Return the row of ROLLOUTS, options counted in the source's order, from a completion that saw them permuted."""
+    shown, shown_probs = completion.extraction.index, completion.option_probs
+    source_probs = None
+    if shown_probs is not None:
+        source_probs = [prob for _, prob in sorted(zip(permutation, shown_probs, strict=True))]
     return {
         "id": completion.request.id,
         "sample": completion.request.sample,
@@ -223,7 +230,7 @@ def _row(completion: Completion) -> dict[str, object]:
         "self_certainty": completion.self_certainty,
         "finish_reason": completion.finish_reason,
         "answer": completion.extraction.answer,
-        "answer_index": completion.extraction.index,
+        "answer_index": None if shown is None else permutation[shown],
         "extraction": completion.extraction.rule,
-        "option_probs": completion.option_probs,
+        "option_probs": source_probs,
     }

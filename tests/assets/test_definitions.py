@@ -5,8 +5,8 @@ import pytest
 
 from assets import build_definitions
 from assets.__main__ import main
-from assets.publish import preview
-from pipeline.config import Config, load_config
+from pipeline.config import Config
+from pipeline.presets import load_config
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import INPUTS
 
@@ -63,9 +63,35 @@ def test_user_errors_are_one_line(tmp_path, capfd, arguments, message):
     assert message in errors[0]
 
 
-def test_preview_escapes_what_data_say():
-    import polars as pl
+@pytest.mark.parametrize("row", ["{broken", '{"question": "q", "options": ["a", "b"]}\n{broken'])
+def test_refused_rows_are_one_line_on_the_console(tmp_path, capfd, row):
+    source = tmp_path / "pool.jsonl"
+    source.write_text(row)
+    arguments = ["--select", "raw_pool", "--set", f"raw_pool.path={source}", "--store", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    assert "rows refused" in capfd.readouterr().err.splitlines()[-1]
 
-    table = preview(pl.DataFrame({"question": ["<script>|`x`\n"]}))
-    assert "<script>" not in table
-    assert table.count("\n") == 2
+
+def test_too_many_refused_rows_show_as_a_failed_check_and_stop_what_follows(tmp_path):
+    source = tmp_path / "pool.jsonl"
+    source.write_text('{"question": "q", "options": ["a", "b"]}\n{"question": "r"}\n{broken\n')
+
+    def run(share):
+        config = load_config(overrides=[f"raw_pool.path={source}", f"raw_pool.max_quarantined_share={share}"])
+        job = build_definitions("reference", config).resolve_job_def("all_stages")
+        resources = {"store": {"config": {"root": str(tmp_path / "run")}}}
+        return job.execute_in_process(
+            asset_selection=[dg.AssetKey(name) for name in ("raw_pool", "gold_labels", "quarantine", "pool")],
+            run_config={"resources": resources},
+            raise_on_error=False,
+        )
+
+    for share, stored in ((0.1, {"quarantine"}), (0.5, {"raw_pool", "gold_labels", "quarantine"})):
+        result = run(share)
+        (check,) = result.get_asset_check_evaluations()
+        assert (check.check_name, check.passed, check.blocking) == ("refused_share", share == 0.5, True)
+        assert check.metadata["refused_share"].value == pytest.approx(1 / 3)
+        materialized = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
+        assert materialized - {"pool"} == stored
+        steps = {event.step_key for event in result.all_events if event.is_step_start}
+        assert ("pool" in steps) == (share == 0.5)

@@ -18,11 +18,19 @@ STEMS = [
 
 
 def raw(stems, prefix, domain="biology"):
+    same = {"kind": "multiple_choice", "level": "", "task": "", "permutation": [0, 1, 2, 3], "domain": domain}
     rows = [
-        (f"{prefix}{i}", stem, [f"{stem[-6:]} {x}" for x in "vwxy"], domain, f"{prefix}:{i}", stem)
+        {
+            "id": f"{prefix}{i}",
+            "question": stem,
+            "options": [f"{stem[-6:]} {x}" for x in "vwxy"],
+            "prompt": stem,
+            "source": f"{prefix}:{i}",
+            **same,
+        }
         for i, stem in enumerate(stems)
     ]
-    return pl.DataFrame(rows, schema=pl.DataFrame(RAW_POOL.empty_table()).schema, orient="row")
+    return pl.DataFrame(rows, schema=pl.DataFrame(RAW_POOL.empty_table()).schema)
 
 
 def test_every_question_is_accounted_for_once():

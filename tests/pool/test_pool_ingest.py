@@ -1,6 +1,8 @@
 """Ingestion: every row is kept or has a reason, and no answer ever touches the pool."""
 
+import hashlib
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from pipeline.errors import ArtifactError, SourceError
 from pipeline.pool import ingest
 from pipeline.pool.ingest import Batch, IngestCounts, Ingestion, check_counts
 from pipeline.pool.question import content_id
+from pipeline.prompts import render_question
 from pipeline.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data"
@@ -51,13 +54,12 @@ def jsonl(folder: Path, rows: list[Any]) -> Path:
 
 def test_kept_row_is_clean_and_rendered(tmp_path: Path) -> None:
     row = {"question": "  Cafe\u0301? ", "options": [" 1.5", 2], "answer": "B", "domain": "d"}
-    whole, counts = run(jsonl(tmp_path, [row, {"question": "Open?"}]), instruction="Go.", open_instruction="Say.")
+    whole, _ = run(jsonl(tmp_path, [row, {"question": "Open?"}]), instruction="Go.", open_instruction="Say.")
     first, second = whole.raw_pool.to_dicts()
     assert (first["question"], first["options"], first["domain"]) == ("Caf\u00e9?", ["1.5", "2"], "d")
     assert first["prompt"] == "Caf\u00e9?\nA. 1.5\nB. 2\n\nGo."
     assert (second["options"], second["domain"], second["prompt"]) == ([], "", "Open?\n\nSay.")
     assert whole.gold_labels.rows() == [(first["id"], "2", 1)]
-    assert dict(counts.domains) == {"d": 1, "": 1}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_bad_row_is_quarantined_with_its_reason(tmp_path: Path, reason: str, cha
     whole, counts = run(jsonl(tmp_path, [GOOD, bad]))
     assert whole.raw_pool["question"].to_list() == ["Which?"]
     refused = whole.quarantine.row(0, named=True)
-    assert (refused["source"], refused["reason"]) == ("pool.jsonl:2", reason)
+    assert (refused["source"], refused["line"], refused["reason"]) == ("pool.jsonl", 2, reason)
     assert refused["raw"] == json.dumps(bad)[: ingest.MAX_RAW_CHARS]
     assert "\n" not in refused["detail"]
     assert counts.first_refusal.startswith(f"pool.jsonl:2 {reason}")
@@ -102,6 +104,19 @@ def test_only_case_space_and_order_share_an_id() -> None:
     assert content_id("Which  one?", ["a", "b"]) == content_id("which one?", ["B", " a"])
     assert len({content_id("q", o) for o in (["a", "b"], ["a"], ["ab"], [], ["a", "b", "b"])}) == 5
     assert content_id("q a", []) != content_id("q", ["a"])
+
+
+WORDS = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from(" \t\n  é\u0301ǅßİ\u2003"), max_size=12
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(WORDS, st.lists(WORDS, max_size=4))
+def test_content_id_is_the_hash_of_folded_texts(text: str, options: list[str]) -> None:
+    folded = [" ".join(unicodedata.normalize("NFC", part.casefold()).split()) for part in (text, *options)]
+    content = "\0".join([folded[0], *sorted(folded[1:])])
+    assert content_id(text, options) == hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def test_unusable_gold_is_counted_and_costs_no_question(tmp_path: Path) -> None:
@@ -128,6 +143,59 @@ def test_bytes_that_are_not_utf8_spoil_their_own_value_only(tmp_path: Path, form
     assert (counts.gold, counts.unusable_gold) == (1, 1)
     assert whole.quarantine["reason"].to_list() == ["invalid_utf8"]
     assert "a\\xff" in whole.quarantine["raw"][0]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ([], "open"),
+        (["Yes", "no"], "true_or_false"),
+        (["False", "True"], "true_or_false"),
+        (["Yes", "False"], "multiple_choice"),
+        (["yes", "no", "maybe"], "multiple_choice"),
+    ],
+)
+def test_kind_goes_by_the_options(tmp_path: Path, options: list[str], kind: str) -> None:
+    pool = run(jsonl(tmp_path, [GOOD | {"options": options}]))[0].raw_pool
+    assert pool["kind"].to_list() == [kind]
+
+
+def test_labels_come_from_configured_columns(tmp_path: Path) -> None:
+    row = GOOD | {"level": 2, "task": None, "topic": " x\ud800"}
+    pool = run(jsonl(tmp_path, [row]), domain_column=None, task_column="topic")[0].raw_pool
+    assert pool.select("domain", "level", "task").row(0) == ("", "2", "x\\ud800")
+    assert run(jsonl(tmp_path, [GOOD, GOOD | {"domain": "x" * 1_001}]))[1].quarantined == {"too_long": 1}
+
+
+N_OPTIONS = st.integers(2, 26)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(N_OPTIONS, min_size=1, max_size=5, unique=True), st.randoms(use_true_random=False), st.integers(0, 9))
+def test_permuted_options_are_shown_in_the_order_stored(tmp_path_factory, sizes, random, seed) -> None:
+    folder = tmp_path_factory.mktemp("permuted")
+    rows = [GOOD | {"question": f"q{n}", "options": [f"o{i}" for i in range(n)], "answer": 1} for n in sizes]
+    shuffled = random.sample(rows, len(rows))
+    whole = run(jsonl(folder, rows), permute_options=True, seed=seed, instruction="")[0]
+    other = run(jsonl(folder, shuffled), permute_options=True, seed=seed, instruction="")[0]
+    plain = run(jsonl(folder, rows), instruction="")[0]
+    shown = ["id", "options", "permutation", "prompt"]
+    assert whole.raw_pool.select(shown).sort("id").equals(other.raw_pool.select(shown).sort("id"))
+    assert whole.raw_pool.select("id", "options").equals(plain.raw_pool.select("id", "options"))
+    assert whole.gold_labels.equals(plain.gold_labels)
+    assert plain.raw_pool["permutation"].to_list() == [list(range(n)) for n in sizes]
+    for row in whole.raw_pool.iter_rows(named=True):
+        assert sorted(row["permutation"]) == list(range(len(row["options"])))
+        expected = render_question(row["question"], [row["options"][index] for index in row["permutation"]])
+        assert row["prompt"] == expected
+
+
+def test_every_option_comes_to_every_letter(tmp_path: Path) -> None:
+    rows = [GOOD | {"question": f"q{i}", "options": ["a", "b", "c"]} for i in range(600)]
+    path = jsonl(tmp_path, rows)
+    one, two = (run(path, permute_options=True, seed=seed)[0].raw_pool["permutation"] for seed in (0, 1))
+    assert all(150 < count < 250 for at in range(3) for count in one.list.get(at).value_counts()["count"])
+    assert one.to_list() != two.to_list()
 
 
 ANSWERS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.lists(st.text()))
@@ -210,6 +278,14 @@ def test_too_many_refusals_fail_after_the_tables_are_complete(tmp_path: Path) ->
     check_counts(counts, RawPoolConfig(path=str(path), max_quarantined_share=0.75))
 
 
+def test_a_damaged_file_fails_whatever_share_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(b"no gzip")
+    jsonl(tmp_path, [GOOD])
+    _, counts = run(tmp_path)
+    with pytest.raises(SourceError, match=r"1 of them stand for the unreadable rest.*first a.jsonl.gz:1 damaged_file"):
+        check_counts(counts, RawPoolConfig(max_quarantined_share=1))
+
+
 def test_no_question_left_fails_whatever_share_is_allowed(tmp_path: Path) -> None:
     path = jsonl(tmp_path, [{"question": ""}])
     config = RawPoolConfig(path=str(path), max_quarantined_share=1)
@@ -220,15 +296,32 @@ def test_no_question_left_fails_whatever_share_is_allowed(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="published data sets are not here")
-def test_published_data_sets_are_read() -> None:
-    for path in sorted((SHARED / "sciknoweval").glob("*.jsonl")):
-        whole, counts = run(path, format="sciknoweval")
-        check_counts(counts, RawPoolConfig())
-        assert counts.gold == counts.kept >= 100
-        assert set(counts.quarantined) <= {"duplicate"}
-        assert whole.raw_pool["options"].list.len().is_in([0, 2, 4]).all()
-        assert set(counts.domains) <= {"Biology", "Chemistry"}
-    _, counts = run(SHARED / "mmlu_pro" / "test.parquet", domain_column="category")
+def test_sciknoweval_is_read_as_published() -> None:
+    """All files as one folder; the counts are those of the JSON Lines themselves."""
+    whole, counts = run(SHARED / "sciknoweval", format="sciknoweval")
     check_counts(counts, RawPoolConfig())
-    assert (counts.read, len(counts.domains)) == (12_032, 14)
-    assert counts.gold >= counts.kept - 1
+    assert (counts.read, counts.quarantined) == (7_700, {"duplicate": 2})
+    assert counts.gold == counts.kept
+    pool = whole.raw_pool
+    assert set(pool["kind"]) == {"multiple_choice", "true_or_false", "open"}
+    assert set(pool["domain"]) == {"Biology", "Chemistry"}
+    assert set(pool["level"]) == {"L1", "L2", "L3", "L4"}
+    assert {"laboratory_safety_test", "reaction_prediction"} < set(pool["task"])
+    n_options = {"multiple_choice": 4, "true_or_false": 2, "open": 0}
+    assert pool.select(pl.col("options").list.len() == pl.col("kind").replace_strict(n_options)).to_series().all()
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="published data sets are not here")
+def test_mmlu_pro_is_read_as_published() -> None:
+    path = SHARED / "mmlu_pro" / "test.parquet"
+    whole, counts = run(path, format="mmlu_pro")
+    check_counts(counts, RawPoolConfig())
+    assert counts.read == 12_032
+    assert counts.gold == counts.kept
+    assert whole.raw_pool["domain"].n_unique() == 14
+    assert whole.raw_pool["options"].list.len().max() == 10
+    assert whole.raw_pool["task"].str.starts_with("ori_mmlu-").any()
+    published = pl.read_parquet(path)
+    kept = [int(place.rpartition(":")[2]) - 1 for place in whole.raw_pool["source"]]
+    assert whole.gold_labels["gold_index"].to_list() == published["answer_index"][kept].to_list()
+    assert run(path, format="mmlu_pro", answer_column=None)[1].gold == 0

@@ -7,8 +7,9 @@ import torch
 
 from pipeline.config import RolloutsConfig
 from pipeline.prompts import render_question
+from pipeline.rollouts.extract import Extraction
 from pipeline.rollouts.option_tokens import OptionTokens
-from pipeline.rollouts.sampler import PROMPT_TOO_LONG, Request, generate, sample_rollouts
+from pipeline.rollouts.sampler import PROMPT_TOO_LONG, Completion, Request, _row, generate, sample_rollouts
 from pipeline.rollouts.seeded import SeededDraw
 
 CONFIG = RolloutsConfig(n_samples=2, temperature=0.8, top_p=0.9, max_new_tokens=6, batch_tokens=400)
@@ -17,11 +18,10 @@ CONFIG = RolloutsConfig(n_samples=2, temperature=0.8, top_p=0.9, max_new_tokens=
 def pool(n: int = 7) -> pl.DataFrame:
     options = ["red", "blue"]
     rows = [
-        {"id": f"q{i}", "question": "x" * i, "options": options, "domain": "", "source": f"f:{i}"} for i in range(n)
+        {"id": f"q{i}", "options": options, "permutation": [0, 1], "prompt": render_question("x" * (5 * i), options)}
+        for i in range(n)
     ]
-    return pl.DataFrame(rows).with_columns(
-        prompt=pl.Series([render_question("x" * (5 * i), options) for i in range(n)])
-    )
+    return pl.DataFrame(rows)
 
 
 def sampled(frame: pl.DataFrame, lm, config: RolloutsConfig) -> pl.DataFrame:
@@ -104,3 +104,24 @@ def test_option_probs_are_normalised_mass_of_the_options_tokens(tiny, form):
 
 def test_options_that_begin_alike_have_no_text_probabilities(tiny):
     assert not OptionTokens.by_text(tiny.tokenizer, ("red", "rose")).options
+
+
+def test_answers_to_permuted_options_are_counted_in_the_sources_order():
+    request = Request("q", 0, [5], ("green", "red", "blue"))  # as shown; in the source red, blue, green
+    found = Extraction(answer="red", index=1, rule="answer", span=(0, 1))
+    row = _row(Completion(request, [1], "B", [0.0], 0.0, "stop", found, [0.2, 0.7, 0.1]), permutation=[2, 0, 1])
+    assert (row["answer"], row["answer_index"]) == ("red", 0)
+    assert row["option_probs"] == [0.7, 0.1, 0.2]
+    nothing = _row(
+        Completion(request, [1], "", [0.0], 0.0, "stop", Extraction(None, None, "empty", None), None), [2, 0, 1]
+    )
+    assert (nothing["answer_index"], nothing["option_probs"]) == (None, None)
+
+
+def test_what_is_extracted_from_a_permuted_prompt_is_the_option_shown(tiny, monkeypatch):
+    """Letter B means the second option shown, which is the first of the source."""
+    monkeypatch.setattr("pipeline.rollouts.sampler.decode", lambda *_: "Answer: B")
+    frame = pool(2).with_columns(permutation=pl.lit([1, 0]))
+    rows = sampled(frame, tiny, CONFIG)
+    assert set(rows["answer"]) == {"red"}
+    assert set(rows["answer_index"]) == {0}

@@ -11,6 +11,7 @@ from pipeline.prompts import LETTERS
 from pipeline.rollouts import sampler
 from pipeline.rollouts.extract import Extraction
 from pipeline.rollouts.sampler import Request, generate
+from pipeline.schemas import RAW_POOL
 
 CONFIG = RolloutsConfig(temperature=2.0, top_p=1.0, max_new_tokens=12, batch_tokens=2_000)
 OPTIONS = ("red", "blue", "tan")
@@ -102,5 +103,5 @@ def test_logits_that_are_not_finite_are_refused(tiny, monkeypatch):
 
 
 def test_an_empty_pool_yields_nothing(tiny):
-    empty = pl.DataFrame(schema={"id": pl.String, "options": pl.List(pl.String), "prompt": pl.String})
+    empty = pl.DataFrame(RAW_POOL.empty_table())
     assert not list(sampler.sample_rollouts(empty, tiny, CONFIG, progress=False))

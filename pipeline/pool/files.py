@@ -1,0 +1,90 @@
+"""Files on disk: which ones a path means, and their bytes, decompressed where the name says so."""
+
+import bz2
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from glob import has_magic
+from itertools import takewhile
+from pathlib import Path
+
+import pyarrow as pa
+
+from pipeline.errors import SourceError
+from pipeline.paths import resolve_path
+from pipeline.pool.source import Source
+
+ENDINGS: Mapping[str, str] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+"""Format that a file's ending names."""
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
+"""What reading raises when the storage fails, or a compressed stream is cut off, corrupt, or none."""
+
+
+def _open_zstd(path: Path) -> io.BufferedIOBase:
+    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+
+
+_DECOMPRESS: Mapping[str, Callable[[Path], io.BufferedIOBase]] = {
+    ".gz": gzip.GzipFile,
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".zst": _open_zstd,
+}
+
+
+def open_bytes(path: Path) -> io.BufferedIOBase:
+    """Open a file for reading its decompressed bytes; raises OSError when there is no such file."""
+    opener = _DECOMPRESS.get(path.suffix.lower())
+    return opener(path) if opener else path.open("rb")
+
+
+def ending(path: Path) -> str:
+    """Return the ending that names the format: in lower case, without that of a compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in _DECOMPRESS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def find_files(given: str) -> list[Source]:
+    """Return the files that a path means, in the order of their names.
+
+    A folder means all files of known endings in and below it, hidden ones left out; a pattern (``*``, ``?``, ``[]``,
+    ``**`` for any depth) all files that match. Raises SourceError when there is none.
+    """
+    path = resolve_path(given)
+    if path.is_file():
+        return [Source(_printable(path.name), path)]
+    if path.is_dir():
+        found = sorted(_inside(path, "**/*", lambda file: ending(file) in ENDINGS))
+        missing = f"{path} is a folder without files ending in {', '.join(ENDINGS)}"
+    elif has_magic(given):
+        parts = Path(given).expanduser().parts
+        fixed = list(takewhile(lambda part: not has_magic(part), parts))
+        path = resolve_path(str(Path(*fixed)))
+        found = sorted(_inside(path, str(Path(*parts[len(fixed) :])), lambda _: True))
+        missing = f"no file matches {given}"
+    else:
+        found, missing = [], f"{path} is not an existing file"
+    if not found:
+        raise SourceError(f"{missing}: give raw_pool.path as a file, folder or pattern of files with questions")
+    return [Source(_printable(file.relative_to(path).as_posix()), file) for file in found]
+
+
+def _inside(folder: Path, pattern: str, wanted: Callable[[Path], bool]) -> Iterator[Path]:
+    for file in folder.glob(pattern):
+        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if not hidden and file.is_file() and wanted(file):
+            yield file
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
