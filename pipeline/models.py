@@ -97,6 +97,14 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, user_message: str) -> list[i
     return list(encoded["input_ids"])
 
 
+def has_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Return whether ``text`` holds what the tokenizer reads as a special token, such as the end of a turn.
+
+    In a prompt it would pass for the chat template's own and could end the user's turn or begin another.
+    """
+    return not set(tokenizer.all_special_ids).isdisjoint(tokenizer.encode(text, add_special_tokens=False))
+
+
 def _from_pretrained(loader: Any, config: ModelConfig, **settings: Any) -> Any:
     folder = resolve_path(config.path)
     source = str(folder) if folder.is_dir() else config.path

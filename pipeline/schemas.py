@@ -98,7 +98,11 @@ ROLLOUTS = _table(
         True,
         "mean over response tokens of KL(uniform, p) (nats); null without response",
     ),
-    finish_reason=(pa.large_string(), False, "stop, length, or prompt_too_long (no response then)"),
+    finish_reason=(
+        pa.large_string(),
+        False,
+        "stop, length; without response, prompt_too_long or special_token_in_prompt",
+    ),
     answer=(pa.large_string(), True, "extracted answer: option text, or text of an open answer; null is an abstention"),
     answer_index=(pa.int32(), True, "index of the extracted option, from 0; null for abstentions and open questions"),
     extraction=(pa.large_string(), False, "rule that found the answer, or why the extractor abstained"),

@@ -6,7 +6,7 @@ change a draw, up to the rounding of the model's own forward pass. Pinned by ``t
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +20,7 @@ from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel,
 from pipeline.batching import TokenBudget
 from pipeline.config import RolloutsConfig
 from pipeline.errors import ModelError
-from pipeline.models import LanguageModel, encode_chat
+from pipeline.models import LanguageModel, encode_chat, has_special_tokens
 from pipeline.prompts import LETTERS
 from pipeline.rollouts.extract import Extraction, extract_answer
 from pipeline.rollouts.option_tokens import OptionTokens, decode, token_at
@@ -33,6 +33,8 @@ Forms = Callable[[tuple[str, ...]], tuple[OptionTokens, OptionTokens]]
 
 PROMPT_TOO_LONG = "prompt_too_long"
 """Finish reason and extraction of a row whose prompt leaves no room for ``max_new_tokens``."""
+SPECIAL_TOKEN_IN_PROMPT = "special_token_in_prompt"  # noqa: S105  not a password
+"""The same of a row whose question would be read as part of the chat template."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Completion:
     self_certainty: float | None
     """Mean over the response tokens of KL(uniform, p) (nats; arXiv 2505.19590); none without response."""
     finish_reason: str
-    """``stop``, ``length`` or ``prompt_too_long``; the last has no response."""
+    """``stop`` or ``length``; without response, ``prompt_too_long`` or ``special_token_in_prompt``."""
     extraction: Extraction
     """The answer, or why there is none."""
     option_probs: list[float] | None
@@ -76,18 +78,22 @@ def sample_rollouts(
 ) -> Iterator[pl.DataFrame]:
     """Yield rows of the ``rollouts`` schema for a table with the columns of ``raw_pool``, one frame per batch.
 
+    A question that holds special tokens of the model, which could pass for the chat template's, gets no response.
     Raises ModelError when one response alone exceeds the device's memory or the logits are not finite.
     """
     permutations: dict[str, list[int]] = dict(pool.select("id", "permutation").iter_rows())
-    requests = [
-        Request(row["id"], sample, prompt_ids, tuple(row["options"][index] for index in permutations[row["id"]]))
-        for row in pool.select("id", "options", "prompt").iter_rows(named=True)
-        for prompt_ids in [encode_chat(language_model.tokenizer, row["prompt"])]
-        for sample in range(config.n_samples)
-    ]
+    tokenizer = language_model.tokenizer
+    requests: list[Request] = []
+    refused: list[Request] = []
+    for row in pool.select("id", "options", "permutation", "prompt").iter_rows(named=True):
+        prompt_ids = encode_chat(tokenizer, row["prompt"])
+        options = tuple(row["options"][index] for index in row["permutation"])
+        asked = [Request(row["id"], sample, prompt_ids, options) for sample in range(config.n_samples)]
+        (refused if has_special_tokens(tokenizer, row["prompt"]) else requests).extend(asked)
     for completions in generate(requests, language_model, config, progress):
-        rows = [_row(completion, permutations[completion.request.id]) for completion in completions]
-        yield pl.DataFrame(pa.Table.from_pylist(rows, schema=ROLLOUTS))
+        yield _table(completions, permutations)
+    if refused:
+        yield _table([_unanswered(request, SPECIAL_TOKEN_IN_PROMPT) for request in refused], permutations)
 
 
 def generate(
@@ -112,7 +118,7 @@ def generate(
             yield completions
             bar.update(len(batch))
         if n_fit < len(ordered):
-            yield [_unanswered(request) for request in ordered[n_fit:]]
+            yield [_unanswered(request, PROMPT_TOO_LONG) for request in ordered[n_fit:]]
             bar.update(len(ordered) - n_fit)
 
 
@@ -209,9 +215,14 @@ def _option_tokens(tokenizer: PreTrainedTokenizerBase) -> Forms:
     return cache(lambda options: (by_letter(len(options)), OptionTokens.by_text(tokenizer, options)))
 
 
-def _unanswered(request: Request) -> Completion:
-    extraction = Extraction(answer=None, index=None, rule=PROMPT_TOO_LONG, span=None)
-    return Completion(request, [], "", [], None, PROMPT_TOO_LONG, extraction, None)
+def _unanswered(request: Request, reason: str) -> Completion:
+    extraction = Extraction(answer=None, index=None, rule=reason, span=None)
+    return Completion(request, [], "", [], None, reason, extraction, None)
+
+
+def _table(completions: Sequence[Completion], permutations: Mapping[str, Sequence[int]]) -> pl.DataFrame:
+    rows = [_row(completion, permutations[completion.request.id]) for completion in completions]
+    return pl.DataFrame(pa.Table.from_pylist(rows, schema=ROLLOUTS))
 
 
 def _row(completion: Completion, permutation: Sequence[int]) -> dict[str, object]:
