@@ -6,6 +6,7 @@ and what the content is (rows and SHA-256 per file). A table is one file, or a f
 to be lost: shards are whole or not at all as well, and a later run of the same fingerprint keeps those that it finds.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -82,13 +83,16 @@ class ArtifactWriter:
         for table, rows in tables.items():
             path = self._shard(table, number)
             path.parent.mkdir(exist_ok=True)
-            checked, unfinished = self._conform(table, rows), path.with_suffix(".part")
-            pq.write_table(checked, unfinished, **_storage(checked.schema))
+            checked, unfinished = self._conform(table, rows, shard=str(number)), path.with_suffix(".part")
+            with unfinished.open("wb") as file:
+                pq.write_table(checked, file, **_storage(checked.schema))
+                file.flush()
+                os.fsync(file.fileno())  # a name must not survive a power cut that its content does not
             os.replace(unfinished, path)
 
     def has_shard(self, number: int) -> bool:
-        """Return whether a run that was cut off has left this shard of every table."""
-        return all(self._shard(table, number).exists() for table in ARTIFACTS[self.name])
+        """Return whether a run that was cut off has left this shard of every table, intact."""
+        return all(self._is_own(self._shard(table, number), number) for table in ARTIFACTS[self.name])
 
     def shards(self, table: str) -> list[Path]:
         """Return the stored shards of a table, in order."""
@@ -111,10 +115,18 @@ class ArtifactWriter:
         for writer in self._writers.values():
             writer.close()
 
-    def _conform(self, table: str, rows: pl.DataFrame) -> pa.Table:
+    def _conform(self, table: str, rows: pl.DataFrame, **described: str) -> pa.Table:
         checked = conform(rows, ARTIFACTS[self.name][table], where=f"{self.name}/{table}")
-        described = {"artifact": self.name, "schema_version": str(SCHEMA_VERSION), **self.footer}
+        described |= {"artifact": self.name, "schema_version": str(SCHEMA_VERSION), **self.footer}
         return checked.replace_schema_metadata(described)
+
+    def _is_own(self, path: Path, number: int) -> bool:
+        try:
+            found = pq.read_metadata(path).metadata or {}
+        except (OSError, pa.ArrowInvalid):
+            return False
+        wanted = {"artifact": self.name, "shard": str(number), **self.footer}
+        return all(found.get(key.encode()) == value.encode() for key, value in wanted.items())
 
     def _shard(self, table: str, number: int) -> Path:
         return self.folder / f"{table}.parquet" / f"shard-{number:05}.parquet"
@@ -152,13 +164,13 @@ class ArtifactStore:
         return self.root / name / f"{table or next(iter(ARTIFACTS[name]))}.parquet"
 
     def files(self, name: str, table: str | None = None) -> list[Path]:
-        """Return the Parquet files of a table, in order; of a missing table, the file that it lacks."""
+        """Return the Parquet files of a finished artifact's table, in order; what else lies beside them is ignored."""
         path = self.path(name, table)
-        return sorted(path.glob("*.parquet")) or [path]
+        shards = [shard for shard in self.require(name).digests if shard.startswith(f"{path.name}/")]
+        return [self.root / name / shard for shard in sorted(shards)] or [path]
 
     def scan(self, name: str, table: str | None = None) -> pl.LazyFrame:
         """Return a lazy frame of a table after checking its schema."""
-        self.require(name)
         files = self.files(name, table)
         for path in files:
             try:
@@ -170,8 +182,11 @@ class ArtifactStore:
         return pl.scan_parquet(files)
 
     def read(self, name: str, table: str | None = None) -> pl.DataFrame:
-        """Return a whole table after checking its schema."""
-        return self.scan(name, table).collect()
+        """Return a whole table after checking its schema; raises ArtifactError when its content is damaged."""
+        try:
+            return self.scan(name, table).collect()
+        except (pl.exceptions.ComputeError, OSError) as error:
+            raise ArtifactError(f"{self.path(name, table)} cannot be read: materialize '{name}' again") from error
 
     @contextmanager
     def write(
@@ -184,32 +199,53 @@ class ArtifactStore:
         """
         folder = self.root / f".{name}.part"
         owner = folder / _OWNER
-        if not (resumable and owner.is_file() and owner.read_text(encoding="utf-8") == fingerprint):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            owner.write_text(fingerprint, encoding="utf-8")
-        writer = ArtifactWriter(name, folder)
-        finished = False
-        try:
-            yield writer
-            if not writer.discarded:
-                writer.finish()
-                manifest = Manifest(
-                    name=name,
-                    fingerprint=fingerprint,
-                    provenance=dict(provenance),
-                    rows=writer.rows(),
-                    digests=_file_digests(folder),
-                    notes=writer.notes,
-                )
-                (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-                owner.unlink()
-                _replace(folder, self.root / name)
-            finished = True
-        finally:
-            writer.close()
-            if finished or not resumable:
+        with self._lock(name):
+            if not (resumable and owner.is_file() and owner.read_text(encoding="utf-8") == fingerprint):
                 shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+                owner.write_text(fingerprint, encoding="utf-8")
+            writer = ArtifactWriter(name, folder)
+            finished = False
+            try:
+                yield writer
+                if not writer.discarded:
+                    writer.finish()
+                    manifest = Manifest(
+                        name=name,
+                        fingerprint=fingerprint,
+                        provenance=dict(provenance),
+                        rows=writer.rows(),
+                        digests=_file_digests(folder),
+                        notes=writer.notes,
+                    )
+                    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+                    owner.unlink()
+                    _replace(folder, self.root / name)
+                finished = True
+            finally:
+                writer.close()
+                if finished or not resumable:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        """Keep other runs from writing the artifact; the lock of a process that dies is free."""
+        path = self.root / f".{name}.lock"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            raise ArtifactError(
+                f"{self.root} cannot be written ({error.strerror}): choose another folder with --store"
+            ) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ArtifactError(
+                    f"another run is writing '{name}' in {self.root}: wait for it, or choose another --store"
+                ) from error
+            yield
 
 
 def conform(rows: pl.DataFrame, schema: pa.Schema, where: str) -> pa.Table:

@@ -129,7 +129,7 @@ class NeuronScoresConfig(Section):
     top_k_per_layer: int = Field(default=2_000, ge=1)
     """Neurons kept per layer; used by the cut over neurons."""
     chunk_tokens: int = Field(default=128, ge=1)
-    """Response positions scored at once; bounds memory, never results."""
+    """Response positions of each rollout scored at once; bounds memory, never results."""
     batch_tokens: int = Field(default=16_384, ge=1)
     """Padded tokens of a forward batch, halved when they exceed the memory; bounds memory, never results."""
     shard_rollouts: int = Field(default=1_024, ge=1)

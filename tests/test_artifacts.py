@@ -31,7 +31,7 @@ def test_an_error_leaves_the_last_artifact_and_nothing_else(tmp_path):
         writer.append("quarantine", ROWS)
         raise RuntimeError
     assert store.current("quarantine", "f") is not None
-    assert [path.name for path in tmp_path.iterdir()] == ["quarantine"]
+    assert {path.name for path in tmp_path.iterdir()} == {"quarantine", ".quarantine.lock"}
 
 
 def test_a_discarded_artifact_is_not_stored(tmp_path):
@@ -123,6 +123,49 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(tmp_path):
     half_written.rename(half_written.with_suffix(".part"))
     assert write_shards(cut, range(3)) == [True, False, False]
     assert cut.require("neuron_scores").digests == whole.require("neuron_scores").digests
+
+
+def test_readers_take_the_shards_of_the_manifest_and_no_others(tmp_path):
+    store = ArtifactStore(tmp_path)
+    write_shards(store, range(3))
+    files = store.files("neuron_scores")
+    files[0].with_name("copy.parquet").write_bytes(files[0].read_bytes())
+    assert store.read("neuron_scores")["id"].to_list() == ["q0", "q1", "q2"]
+    files[1].unlink()
+    with pytest.raises(ArtifactError, match=r"shard-00001.*missing.*materialize 'neuron_scores' again"):
+        store.read("neuron_scores")
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "empty", "of another number", "of another run"])
+def test_a_shard_that_is_not_what_its_name_says_is_made_again(tmp_path, spoil):
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        write_shards(store, range(2), stop=True)
+    folder = tmp_path / ".neuron_scores.part" / "neuron_scores.parquet"
+    first, second = (folder / f"shard-{number:05}.parquet" for number in range(2))
+    if spoil == "of another run":
+        table = pq.read_table(first)
+        pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"fingerprint": b"other"}), first)
+    else:
+        content = first.read_bytes()
+        first.write_bytes({"truncated": content[:-9], "empty": b"", "of another number": second.read_bytes()}[spoil])
+    assert write_shards(store, range(2)) == [False, True]
+    assert store.read("neuron_scores")["id"].to_list() == ["q0", "q1"]
+
+
+def test_two_runs_do_not_write_one_artifact(tmp_path):
+    store = ArtifactStore(tmp_path)
+    with store.write("quarantine", "f", {}) as writer:
+        writer.append("quarantine", ROWS)
+        with pytest.raises(ArtifactError, match="another run is writing 'quarantine'"):
+            write(ArtifactStore(tmp_path), fingerprint="g")
+    assert store.current("quarantine", "f") is not None
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match=r"file/run cannot be written .*--store"):
+        write(ArtifactStore(tmp_path / "file" / "run"))
 
 
 def test_shards_of_another_fingerprint_are_not_kept(tmp_path):

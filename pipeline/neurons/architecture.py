@@ -86,7 +86,7 @@ def find_mlp_stack(model: PreTrainedModel) -> MlpStack:
 
 def _refuse_experts(model: PreTrainedModel, where: str) -> None:
     for name, module in model.named_modules():
-        if "expert" in f"{name} {type(module).__name__}".lower():
+        if any(word in f"{name} {type(module).__name__}".lower() for word in ("expert", "router")):
             raise UnsupportedModelError(
                 f"{where}: {name}, a {type(module).__name__}, is part of a mixture of experts, which is not supported: "
                 "use a dense model"

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.config import NeuronScoresConfig
 from pipeline.neurons.architecture import MlpStack
-from pipeline.neurons.collector import collect_activations, collect_displacement
+from pipeline.neurons.collector import collect_activations, collect_residual
 from pipeline.neurons.contribution import contributions, read_positions, token_alignment, unembedding_rows
 from pipeline.neurons.rollout import Rollout
 from pipeline.neurons.sizes import SupportSizes
@@ -49,12 +48,20 @@ class Positions:
     """Rollout, ``[N]``, ascending."""
 
 
+def pad_right(sequences: Sequence[Sequence[int]]) -> Tensor:
+    """Return token ids ``[B, S]``, each row filled up with its own last token, so that it reads no other embedding.
+
+    Masked attention multiplies padding by 0, which is no remedy for an embedding that is not a number.
+    """
+    width = max(map(len, sequences))
+    return torch.tensor([[*sequence, *[sequence[-1]] * (width - len(sequence))] for sequence in sequences])
+
+
 @torch.inference_mode()
 def score_batch(batch: Sequence[Rollout], stack: MlpStack, config: NeuronScoresConfig) -> BatchScores:
     """Run the backbone on rollouts of at least one prompt and one response token each."""
     device = stack.W_U.device
-    ids = [torch.tensor([*rollout.prompt_ids, *rollout.response_ids]) for rollout in batch]
-    tokens = pad_sequence(ids, batch_first=True).to(device)
+    tokens = pad_right([[*rollout.prompt_ids, *rollout.response_ids] for rollout in batch]).to(device)
     said, everywhere, chunks = _locate(batch, tokens, config)
     rows = unembedding_rows(stack.W_U, said)
     cut = make_cut(config, len(batch), device)
@@ -65,11 +72,12 @@ def score_batch(batch: Sequence[Rollout], stack: MlpStack, config: NeuronScoresC
         alignment = token_alignment(rows, stack.W_down[layer])
         cut.add_layer(layer, _contributions(activations.reshape(-1, stack.d_mlp), alignment, chunks, (layer, sizes)))
 
-    def measure(moved: Tensor) -> None:
-        distance = moved.reshape(-1, moved.shape[-1])[everywhere.reads].float().square().mean(dim=1).sqrt()
+    def measure(entered: Tensor, left: Tensor) -> None:
+        start, end = (states.flatten(0, 1)[everywhere.reads].float() for states in (entered, left))
+        distance = (end - start).square().mean(dim=1).sqrt()
         displacement.index_add_(0, everywhere.owners, distance.double()).div_(everywhere.owners.bincount())
 
-    with collect_activations(stack, config.unit, consume), collect_displacement(stack, measure):
+    with collect_activations(stack, config.unit, consume), collect_residual(stack, measure):
         stack.backbone(input_ids=tokens, use_cache=False)
     return BatchScores(cut.result(), sizes, displacement)
 

@@ -17,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from pipeline.batching import TokenBudget
@@ -25,6 +24,7 @@ from pipeline.config import CausalCheckConfig
 from pipeline.errors import ArtifactError, ConfigError, ModelError
 from pipeline.models import LanguageModel
 from pipeline.neurons.architecture import MlpStack, find_mlp_stack
+from pipeline.neurons.batch import pad_right
 from pipeline.neurons.collector import collect_activations
 from pipeline.neurons.contribution import Position
 from pipeline.schemas import CAUSAL_CHECK
@@ -195,8 +195,8 @@ def mean_logprobs(
     They come from the model's own logits, soft-capping and scales included, in one forward pass under teacher forcing.
     Raises ModelError when a value is not finite.
     """
-    ids = [torch.tensor([*trial.prompt_ids, *trial.response_ids]) for trial in batch]
-    tokens = pad_sequence(ids, batch_first=True).to(language_model.device)  # [B, S]; causal, so padding is never seen
+    ids = [[*trial.prompt_ids, *trial.response_ids] for trial in batch]
+    tokens = pad_right(ids).to(language_model.device)  # [B, S]; causal, so padding is never seen
     starts = [len(trial.prompt_ids) for trial in batch]
     first_read = [start - 1 if position == "predicting" else start for start in starts]
 

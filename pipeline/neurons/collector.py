@@ -60,10 +60,11 @@ def collect_activations(stack: MlpStack, unit: Unit, consume: Consumer) -> Itera
 
 
 @contextmanager
-def collect_displacement(stack: MlpStack, consume: Callable[[Tensor], None]) -> Iterator[None]:
-    """Hand the displacement ``[B, S, D]`` of the hidden state from first layer in to last layer out to ``consume``.
+def collect_residual(stack: MlpStack, consume: Callable[[Tensor, Tensor], None]) -> Iterator[None]:
+    """Hand the hidden states ``[B, S, D]`` that enter the first layer and leave the last one to ``consume``.
 
-    Called once per forward of ``stack.backbone``; only the embeddings are kept while it runs.
+    Called once per forward of ``stack.backbone``; only the former are kept while it runs. Raises UnsupportedModelError
+    from a forward in which they are not tensors of one shape.
     """
     embeddings: list[Tensor] = []
 
@@ -71,8 +72,13 @@ def collect_displacement(stack: MlpStack, consume: Callable[[Tensor], None]) -> 
         embeddings.append(inputs[0])
 
     def leave(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        hidden = output[0] if isinstance(output, tuple) else output
-        consume(hidden - embeddings.pop())
+        hidden, entered = output[0] if isinstance(output, tuple) else output, embeddings.pop()
+        if not isinstance(hidden, Tensor) or hidden.shape != entered.shape:
+            raise UnsupportedModelError(
+                f"{type(stack.layers[-1]).__name__}: looked for a hidden state of shape {tuple(entered.shape)} that "
+                f"leaves the last layer and found {type(hidden).__name__}: use a model of a supported family"
+            )
+        consume(entered, hidden)
 
     with ExitStack() as hooks:
         hooks.callback(stack.layers[0].register_forward_pre_hook(enter).remove)

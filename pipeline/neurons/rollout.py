@@ -64,12 +64,18 @@ class Limits(NamedTuple):
     """Rows of the embedding; may exceed the tokenizer's vocabulary."""
     n_outputs: int
     """Rows of the unembedding."""
+    rope_switch: int | None
+    """Length (tokens) beyond which a batch is read with other position embeddings, if there is one (LongRoPE)."""
 
     @classmethod
     def of(cls, language_model: LanguageModel) -> "Limits":
         """Read the limits off a model."""
         embeddings = (language_model.model.get_input_embeddings(), language_model.model.get_output_embeddings())
-        return cls(language_model.max_length, *(embedding.weight.shape[0] for embedding in embeddings))
+        n_inputs, n_outputs = (embedding.weight.shape[0] for embedding in embeddings)
+        config = language_model.model.config.get_text_config(decoder=True)
+        rope = getattr(config, "rope_parameters", None) or {}
+        switch = rope.get("original_max_position_embeddings") if rope.get("rope_type") == "longrope" else None
+        return cls(language_model.max_length, n_inputs, n_outputs, switch)
 
     def refuse(self, rollout: Rollout) -> Refusal | None:
         """Return why the model cannot read a rollout, or None if it can."""
@@ -82,8 +88,8 @@ class Limits(NamedTuple):
             return Refusal(Reason.EXCEEDS_CONTEXT, detail)
         readable = {"prompt": self.n_inputs, "response": min(self.n_inputs, self.n_outputs)}
         for (part, n_rows), ids in zip(readable.items(), (rollout.prompt_ids, rollout.response_ids), strict=True):
-            wrong = next((token for token in (min(ids), max(ids)) if not 0 <= token < n_rows), None)
-            if wrong is not None:
-                detail = f"{part} token {wrong}, but the model knows 0 to {n_rows - 1}: sample with the same model"
+            wrong = [token for token in ids if token is None or not 0 <= token < n_rows]
+            if wrong:
+                detail = f"{part} token {wrong[0]}, but the model knows 0 to {n_rows - 1}: sample with the same model"
                 return Refusal(Reason.OUT_OF_VOCABULARY, detail)
         return None

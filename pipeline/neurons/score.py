@@ -5,6 +5,7 @@ nor the other rows change a row beyond the rounding of the forward pass itself. 
 ``tests/neurons/test_score.py``.
 """
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -26,6 +27,8 @@ from pipeline.neurons.mui import model_utilization
 from pipeline.neurons.rollout import Limits, Reason, Refusal, Rollout
 from pipeline.schemas import NEURON_SCORES, NEURON_SIZES, UNSCORED_ROLLOUTS
 
+_HALF = (2.0**-24, 65_504.0)
+"""Smallest and largest positive float16: a positive score stays one."""
 COLUMNS = ("id", "sample", "prompt_ids", "response_ids", "logprobs", "self_certainty")
 """Columns of ``rollouts`` that scoring reads."""
 
@@ -68,9 +71,12 @@ class NeuronScorer:
         readable = [rollout for rollout in given if rollout.row not in refusals]
         readable.sort(key=lambda rollout: (rollout.n_tokens, rollout.id, rollout.sample))
         tables = [_EMPTY]
-        for batch, table in self.budget.run(readable, lambda rollout: rollout.n_tokens, self._score):
-            tables.append(table)
-            done(len(batch))
+        # LongRoPE chooses its factors by the longest row of a batch, so no batch may have rows on both sides.
+        switch = bisect_right(readable, self._limits.rope_switch or self._limits.context, key=_n_tokens)
+        for group in (readable[:switch], readable[switch:]):
+            for batch, table in self.budget.run(group, _n_tokens, self._score):
+                tables.append(table)
+                done(len(batch))
         scored = pl.concat(tables).sort("row")
         not_finite = Refusal(
             Reason.NOT_FINITE,
@@ -127,9 +133,18 @@ def _check_share(unscored: Counter[str], n_rollouts: int, config: NeuronScoresCo
         )
 
 
+def _n_tokens(rollout: Rollout) -> int:
+    return rollout.n_tokens
+
+
 def _read(rollouts: pl.DataFrame) -> list[Rollout]:
     columns = rollouts.select(
-        "id", "sample", "prompt_ids", "response_ids", "self_certainty", mean_logprob=pl.col("logprobs").list.mean()
+        "id",
+        "sample",
+        "prompt_ids",
+        "response_ids",
+        "self_certainty",
+        mean_logprob=pl.col("logprobs").list.mean().fill_nan(None),
     )
     return [Rollout(row=row, **values) for row, values in enumerate(columns.iter_rows(named=True))]
 
@@ -142,7 +157,7 @@ def _table(batch: Sequence[Rollout], scores: BatchScores, stack: MlpStack, confi
         kept.owners * stack.n_layers + kept.neurons // stack.d_mlp, minlength=len(batch) * stack.n_layers
     )
     every_layer = torch.full_like(counts, stack.n_layers)
-    stored = kept.scores.half().float() if config.score_dtype == "float16" else kept.scores
+    stored = kept.scores.clamp(*_HALF).half().float() if config.score_dtype == "float16" else kept.scores
     columns = {
         "row": [rollout.row for rollout in batch],
         "finite": scores.finite.numpy(force=True),

@@ -6,9 +6,9 @@ from pipeline.selection.rule import Signals
 
 
 def neuron_support(signals: Signals) -> pl.DataFrame:
-    """Score a question by the mean of |N| over its rollouts (neurons); none without a scored response token.
+    """Score a question by the mean of |N| over its rollouts (neurons); none without a neuron that supports any.
 
-    A rollout without response tokens has no neurons to count: as |N| = 0 it would look like the best support of all.
+    A rollout without positive contribution has no neurons to count: as |N| = 0 it would look like the best support.
     """
-    scored = signals.neuron_sizes.filter(pl.col("n_response_tokens") > 0)
+    scored = signals.neuron_sizes.filter(pl.col("n_neurons") > 0)
     return scored.group_by("id").agg(score=pl.col("n_neurons").mean())

@@ -74,7 +74,7 @@ def _budget(group: pl.DataFrame, n_scored: int, config: CuratedSubsetConfig) -> 
 
 def _evidence(signals: Signals) -> pl.DataFrame:
     """Return what there was to score a question by: its scored rollouts and the state of its vote."""
-    rollouts = signals.neuron_sizes.filter(pl.col("n_response_tokens") > 0).group_by("id").agg(n_rollouts=pl.len())
+    rollouts = signals.neuron_sizes.filter(pl.col("n_neurons") > 0).group_by("id").agg(n_rollouts=pl.len())
     known = signals.pool.select("id").join(rollouts, on="id", how="left")
     return known.join(signals.pseudo_labels.select("id", "state"), on="id", how="left").with_columns(
         pl.col("n_rollouts").fill_null(0), pl.col("state").fill_null("none")

@@ -140,12 +140,15 @@ EXPERTS = {"num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "moe
 
 
 @pytest.mark.parametrize(
-    "family", ["qwen3_moe", "qwen2_moe", "mixtral", "olmoe", "gpt_oss", "llama4_text", "deepseek_v2", "granitemoe"]
+    "family",
+    ["qwen3_moe", "qwen2_moe", "mixtral", "olmoe", "gpt_oss", "llama4_text", "deepseek_v2", "granitemoe", "doge"],
 )
 def test_mixture_of_experts_is_refused_by_name(family):
     with torch.device("meta"):
-        model = build(family, **EXPERTS, shared_expert_intermediate_size=M)
-    with pytest.raises(UnsupportedModelError, match=rf"{type(model).__name__}: .*experts, .*mixture of experts"):
+        model = build(family, is_moe=True, **EXPERTS, shared_expert_intermediate_size=M)
+    with pytest.raises(
+        UnsupportedModelError, match=rf"{type(model).__name__}: model.*, is part of a mixture of experts"
+    ):
         find_mlp_stack(model)
 
 

@@ -250,8 +250,7 @@ def test_no_rollouts_give_empty_tables(language_model):
 
 def test_rows_beyond_the_tokenizers_vocabulary_change_nothing(language_model):
     padded = build(vocab_size=V + 38)
-    for name in ("embed_tokens",):
-        getattr(padded.model.model, name).weight.data[:V] = getattr(language_model.model.model, name).weight.data
+    padded.model.model.embed_tokens.weight.data[:V] = language_model.model.model.embed_tokens.weight.data
     padded.model.lm_head.weight.data[:V] = language_model.model.lm_head.weight.data
     own = {k: v for k, v in language_model.model.state_dict().items() if v.shape[:1] != (V,)}
     padded.model.load_state_dict(own, strict=False)

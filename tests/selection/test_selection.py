@@ -61,13 +61,11 @@ def test_neuron_support_keeps_the_smallest_mean_of_set_sizes():
     assert by_id["c"]["reason"] == "not kept: rank 3 of 4, score 21.5, cut at 20.0"
 
 
-def test_rollouts_without_response_tokens_do_not_count_as_concentrated_support():
-    data = signals({"a": [0], "b": [50]})
-    empty = data.neuron_sizes.with_columns(n_response_tokens=pl.when(pl.col("id") == "a").then(0).otherwise(9))
-    rows = select_subset(
-        Signals(data.pool, data.pseudo_labels, empty, data.neuron_scores), CuratedSubsetConfig(count=1)
-    )
+def test_a_rollout_that_no_neuron_supports_does_not_count_as_concentrated_support():
+    rows = select_subset(signals({"a": [0], "b": [50]}), CuratedSubsetConfig(count=1))
     assert kept(rows) == {"b"}
+    by_id = {row["id"]: row for row in rows.iter_rows(named=True)}
+    assert "cannot score it (0 scored rollouts" in by_id["a"]["reason"]
 
 
 def test_vote_share_keeps_the_highest_share_and_cannot_score_abstentions():
@@ -115,7 +113,7 @@ def test_ties_at_the_cut_are_broken_by_the_seed_not_by_id_or_row():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    sizes=st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=30).filter(any),
+    sizes=st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=30).filter(any),
     fraction=st.floats(0.01, 1),
     per_domain=st.booleans(),
 )
