@@ -10,7 +10,7 @@ from dataclasses import fields
 
 import polars as pl
 
-from pipeline.artifacts import ArtifactStore, ArtifactWriter, digest_json
+from pipeline.artifacts import ArtifactStore, ArtifactWriter
 from pipeline.config import (
     CausalCheckConfig,
     Config,
@@ -32,7 +32,7 @@ from pipeline.evaluation.evaluate import evaluate, held_out_layouts
 from pipeline.jobs import DistillationJob, write_job
 from pipeline.models import load_model, load_tokenizer
 from pipeline.neurons.causal import silence_responses, summarise
-from pipeline.neurons.score import NeuronScorer, score_shards
+from pipeline.neurons.score import NeuronScorer, check_unscored, score_shards
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.pool.reader import find_sources
 from pipeline.rollouts.sampler import sample_rollouts
@@ -53,7 +53,7 @@ def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
     stage = Stage("raw_pool", store, section, sources=ingestion.sources)
     companions = ("gold_labels", "quarantine")
     provenance = stage.provenance()
-    fingerprint = digest_json(provenance)
+    fingerprint = stage.fingerprint(provenance)
     standing = [store.current(name, fingerprint) for name in ("raw_pool", *companions)]
     if standing[0] and all(standing):
         return Outcome(standing[0], cached=True)
@@ -122,7 +122,9 @@ def neuron_scores(store: ArtifactStore, model: ModelConfig, section: NeuronScore
     def compute(writer: ArtifactWriter) -> None:
         score_shards(store.scan("rollouts"), NeuronScorer(load_model(model), section), writer)
 
-    return stage.run(compute)
+    outcome = stage.run(compute)
+    check_unscored(outcome.manifest.notes, section)
+    return outcome
 
 
 def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcome:
@@ -167,7 +169,7 @@ def distillation_job(store: ArtifactStore, model: ModelConfig, section: Distille
     """Return the standing adapter, or the command of the training process that makes it."""
     stage = Stage("distilled_adapter", store, section, model)
     provenance = stage.provenance()
-    fingerprint = digest_json(provenance)
+    fingerprint = stage.fingerprint(provenance)
     if standing := store.current("distilled_adapter", fingerprint):
         return Outcome(standing, cached=True)
     work_dir = store.root / ".distilled_adapter.work"
@@ -208,6 +210,11 @@ def causal_check(store: ArtifactStore, model: ModelConfig, section: CausalCheckC
     """Silence the neurons that carry responses, against random ones: does the signal mean anything for this model?"""
     stage = Stage("causal_check", store, section, model)
     _check_same_weights(store, stage)
+    if store.require("neuron_scores").provenance.get("inputs") != {"rollouts": store.require("rollouts").digest}:
+        raise ArtifactError(
+            f"{store.path('neuron_scores')} is of other rollouts than {store.path('rollouts')}: materialize "
+            "'neuron_scores' again"
+        )
 
     def compute(writer: ArtifactWriter) -> None:
         position = NeuronScoresConfig(**store.require("neuron_scores").provenance["config"]).position

@@ -5,7 +5,7 @@ preset (``presets/*.yaml``) states only what differs, and ``pipeline.presets`` l
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -117,6 +117,8 @@ class PseudoLabelsConfig(Section):
 
 class NeuronScoresConfig(Section):
     """Contributions of MLP neurons to the tokens of a response (paper, appendix A)."""
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"chunk_tokens", "batch_tokens", "max_unscored_share"})
 
     unit: Literal["act_fn", "down_proj_input"] = "act_fn"
     """Activation: output of act_fn (the paper), or the input of down_proj (the neuron's true activation)."""

@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,24 @@ def model_fingerprint(config: ModelConfig) -> str:
     folder = resolve_path(config.path)
     if folder.is_dir():
         files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".jinja", ".model"})
-        content: Any = {p.name: digest_file(p) for p in files}
+        content: Any = {p.name: _digest_unchanged(p, *_stamp(p)) for p in files}
     else:
         content = {"hub": config.path, "commit": _from_pretrained(AutoConfig, config)._commit_hash}
-    return digest_json({"content": content, "dtype": config.dtype})
+    dtype: str = config.dtype
+    if dtype == "auto":
+        dtype = str(_from_pretrained(AutoConfig, config).dtype or torch.float32).removeprefix("torch.")
+    return digest_json({"content": content, "dtype": dtype})
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+@cache
+def _digest_unchanged(path: Path, *_stamp: int) -> str:
+    # Several stages ask for the same weights, which may be gigabytes.
+    return digest_file(path)
 
 
 def encode_chat(tokenizer: PreTrainedTokenizerBase, user_message: str) -> list[int]:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,6 +16,8 @@ class Section(BaseModel):
     """Base of all sections: immutable, no unknown keys, field docstrings are the help texts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    immaterial: ClassVar[frozenset[str]] = frozenset()
+    """Settings that bound memory or judge a result but never change it: they make no stage run again."""
 
 
 def parse_section(kind: type[S], values: Mapping[str, Any], where: str) -> S:

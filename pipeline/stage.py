@@ -45,8 +45,22 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "causal_check": ("pipeline/neurons",),
 }
 """Folders whose code a stage runs, besides the shared files."""
-_SHARED_FILES: Final = ("batching", "markdown", "models", "paths", "prompts", "registry", "schemas", "seeding")
-_LIBRARIES: Final = ("torch", "transformers", "trl", "peft", "polars", "pyarrow", "rensa", "scipy")
+_SHARED_FILES: Final = (
+    "artifacts",
+    "batching",
+    "chain",
+    "markdown",
+    "models",
+    "paths",
+    "prompts",
+    "registry",
+    "schemas",
+    "seeding",
+)
+_LIBRARIES: Final = (
+    *("torch", "transformers", "tokenizers", "trl", "peft", "datasets"),
+    *("numpy", "scipy", "polars", "pyarrow", "numba", "rensa", "sympy", "latex2sympy2_extended"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,10 +101,15 @@ class Stage:
             "libraries": {name: version(name) for name in _LIBRARIES},
         }
 
+    def fingerprint(self, provenance: Mapping[str, object]) -> str:
+        """Return the digest of what determines the result: without settings that only bound memory or judge it."""
+        config = self.section.model_dump(mode="json", exclude=set(self.section.immaterial))
+        return digest_json({**provenance, "config": config})
+
     def run(self, compute: Callable[[ArtifactWriter], None]) -> Outcome:
         """Return the standing result, or compute and store a new one."""
         provenance = self.provenance()
-        fingerprint = digest_json(provenance)
+        fingerprint = self.fingerprint(provenance)
         if standing := self.store.current(self.name, fingerprint):
             return Outcome(standing, cached=True)
         with self.store.write(self.name, fingerprint, provenance, self.resumable) as writer:

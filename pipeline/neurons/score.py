@@ -7,8 +7,8 @@ nor the other rows change a row beyond the rounding of the forward pass itself. 
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import polars as pl
 import pyarrow as pa
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from pipeline.artifacts import ArtifactWriter
 from pipeline.batching import TokenBudget
 from pipeline.config import NeuronScoresConfig
-from pipeline.errors import ModelError
+from pipeline.errors import ArtifactError, ModelError
 from pipeline.models import LanguageModel
 from pipeline.neurons.architecture import MlpStack, find_mlp_stack
 from pipeline.neurons.batch import BatchScores, score_batch
@@ -80,8 +80,8 @@ class NeuronScorer:
         scored = pl.concat(tables).sort("row")
         not_finite = Refusal(
             Reason.NOT_FINITE,
-            f"activations are not finite in {str(self.stack.W_U.dtype).removeprefix('torch.')}: "
-            "set model.dtype to bfloat16 or float32, or mend the weights",
+            f"activations are not finite in {str(self.stack.W_U.dtype).removeprefix('torch.')}: set model.dtype to "
+            "bfloat16 or float32 and sample the rollouts again, or mend the weights",
         )
         refusals |= dict.fromkeys(scored.filter(~pl.col("finite"))["row"], not_finite)
         return ScoreTables(
@@ -107,29 +107,47 @@ def score_shards(rollouts: pl.LazyFrame, scorer: NeuronScorer, writer: ArtifactW
             if writer.has_shard(number):
                 bar.update(min(config.shard_rollouts, n_rollouts - start))
                 continue
-            rows = rollouts.select(COLUMNS).slice(start, config.shard_rollouts).collect()
+            try:
+                rows = rollouts.select(COLUMNS).slice(start, config.shard_rollouts).collect()
+            except pl.exceptions.ComputeError as error:
+                raise ArtifactError(
+                    f"rollouts from row {start} cannot be read: materialize 'rollouts' again"
+                ) from error
             writer.write_shard(number, scorer.score(rows, bar.update)._asdict())
-    neurons = (pl.read_parquet(shard, columns=["neurons"]) for shard in writer.shards("neuron_scores"))
+    writer.notes = _summarise(writer, n_rollouts, scorer)
+    check_unscored(writer.notes, config)
+
+
+def _summarise(writer: ArtifactWriter, n_rollouts: int, scorer: NeuronScorer) -> dict[str, Any]:
+    """Return the figures of all shards; raises ArtifactError unless they account for every rollout once."""
+    stored = writer.rows()
+    if not stored["neuron_scores"] == stored["neuron_sizes"] == n_rollouts - stored["unscored_rollouts"]:
+        raise ArtifactError(
+            f"neuron_scores: {stored} rows of {n_rollouts} rollouts: delete {writer.folder} and materialize "
+            "'neuron_scores' again"
+        )
     unscored: Counter[str] = Counter()
     for shard in writer.shards("unscored_rollouts"):
         unscored.update(pl.read_parquet(shard, columns=["reason"])["reason"])
-    _check_share(unscored, n_rollouts, config)
-    writer.notes = {
+    neurons = (pl.read_parquet(shard, columns=["neurons"]) for shard in writer.shards("neuron_scores"))
+    return {
         "rollouts": n_rollouts,
-        "scored": n_rollouts - unscored.total(),
+        "scored": stored["neuron_scores"],
         "unscored": dict(sorted(unscored.items())),
         "model_utilization_index": model_utilization(neurons, scorer.n_neurons),
     }
 
 
-def _check_share(unscored: Counter[str], n_rollouts: int, config: NeuronScoresConfig) -> None:
-    share = unscored.total() / max(n_rollouts, 1)
+def check_unscored(notes: Mapping[str, Any], config: NeuronScoresConfig) -> None:
+    """Raise ModelError when a larger share of the rollouts than allowed cannot be scored, by the artifact's notes."""
+    n_rollouts, unscored = notes["rollouts"], notes["rollouts"] - notes["scored"]
+    share = unscored / max(n_rollouts, 1)
     if share > config.max_unscored_share:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in unscored.most_common())
+        reasons = ", ".join(f"{reason} {count}" for reason, count in notes["unscored"].items())
         raise ModelError(
-            f"{unscored.total()} of {n_rollouts} rollouts cannot be scored ({share:.1%}, allowed "
-            f"{config.max_unscored_share:.1%}): {reasons}; mend model and rollouts, try model.dtype=float32, or raise "
-            "neuron_scores.max_unscored_share"
+            f"{unscored} of {n_rollouts} rollouts cannot be scored ({share:.1%}, allowed "
+            f"{config.max_unscored_share:.1%}): {reasons}; mend the model, sample again with model.dtype=float32, or "
+            "raise neuron_scores.max_unscored_share"
         )
 
 

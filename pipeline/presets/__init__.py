@@ -32,7 +32,9 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold a mapping of sections such as 'rollouts:', not a {type(tree).__name__}")
+    where = str(path)
     for override in overrides:
         apply_override(tree, override)
-    config = parse_section(Config, tree, where=str(path))
+        where += f" --set {override}"
+    config = parse_section(Config, tree, where)
     return config if seed is None else config.with_seed(seed)

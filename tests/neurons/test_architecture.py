@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 
 from pipeline.errors import UnsupportedModelError
 from pipeline.neurons.architecture import find_mlp_stack
-from pipeline.neurons.collector import collect_activations
+from pipeline.neurons.collector import collect_activations, collect_residual
 
 D, M, L, V = 16, 64, 3, 50
 SHAPE = {
@@ -86,7 +86,7 @@ def test_stack_reproduces_each_mlp(family):
     assert (stack.n_layers, stack.d_mlp) == (L, M)
     assert stack.W_U.shape == (V, D)
     assert stack.W_U.data_ptr() == model.get_output_embeddings().weight.data_ptr()
-    written, read, activated = [], {}, {}
+    written, read, activated, residual = [], {}, {}, []
     for down in stack.down_projections:
         down.register_forward_hook(
             lambda module, _, output: written.append(output - (0 if module.bias is None else module.bias))
@@ -95,8 +95,13 @@ def test_stack_reproduces_each_mlp(family):
     with torch.no_grad():
         with collect_activations(stack, "down_proj_input", read.__setitem__):
             stack.backbone(input_ids=ids, use_cache=False)
-        with collect_activations(stack, "act_fn", activated.__setitem__):
+        with (
+            collect_activations(stack, "act_fn", activated.__setitem__),
+            collect_residual(stack, lambda *states: residual.extend(states)),
+        ):
             stack.backbone(input_ids=ids, use_cache=False)
+    assert [tuple(states.shape) for states in residual] == [(2, 7, D)] * 2
+    assert not torch.equal(*residual)
     for layer in range(L):
         torch.testing.assert_close(read[layer] @ stack.W_down[layer].T, written[layer], atol=1e-6, rtol=1e-5)
         assert torch.equal(activated[layer], read[layer]) == (family in UNGATED)

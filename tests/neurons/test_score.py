@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Phi3Config, Phi3ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from pipeline.artifacts import conform
 from pipeline.config import NeuronScoresConfig
@@ -241,6 +241,27 @@ def test_activations_that_are_no_numbers_touch_no_other_rollout(language_model):
     assert tables.unscored_rollouts.select("id", "sample").equals(refused)
     assert set(tables.unscored_rollouts["reason"]) == {"not_finite"}
     assert_alike(tables, run(ROWS.filter(~held["held"]), intact))
+
+
+def test_longrope_does_not_choose_its_factors_by_batch_mates():
+    torch.manual_seed(0)
+    rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [9.0, 2.0, 5.0, 3.0]}
+    config = Phi3Config(
+        vocab_size=V, hidden_size=D, intermediate_size=M, num_hidden_layers=L, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, original_max_position_embeddings=20, pad_token_id=0,
+        rope_parameters={**rope, "rope_theta": 10_000.0, "original_max_position_embeddings": 20}, initializer_range=0.2,
+    )  # fmt: skip
+    model = LanguageModel(Phi3ForCausalLM(config).eval(), None)
+    assert_alike(run(ROWS, model, top_k=150), run(ROWS, model, top_k=150, batch_tokens=1))
+
+
+def test_scores_beyond_float16_stay_finite_and_positive():
+    for factor in (1e6, 1e-9):
+        model = build(tie_word_embeddings=False)
+        model.model.lm_head.weight.data *= factor
+        scores = run(ROWS, model, score_dtype="float16").neuron_scores["scores"].explode(empty_as_null=False)
+        assert scores.is_finite().all()
+        assert (scores > 0).all()
 
 
 def test_no_rollouts_give_empty_tables(language_model):

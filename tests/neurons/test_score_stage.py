@@ -14,7 +14,7 @@ import torch
 
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import PROJECT_ROOT, ModelConfig, NeuronScoresConfig
+from pipeline.config import PROJECT_ROOT, CausalCheckConfig, ModelConfig, NeuronScoresConfig
 from pipeline.errors import ArtifactError, ModelError
 from pipeline.models import load_model, model_fingerprint
 from pipeline.neurons.score import NeuronScorer
@@ -127,6 +127,41 @@ def test_weights_changed_under_the_same_name_are_noticed(tmp_path, model, tiny):
     with pytest.raises(ArtifactError, match=r"sampled with other weights.*materialize 'rollouts' again"):
         chain.neuron_scores(store, ModelConfig(path=str(changed)), SECTION)
     assert store.manifest("neuron_scores") is None
+
+
+def test_settings_that_change_nothing_lose_no_work(tmp_path, model, monkeypatch):
+    store = fill(ArtifactStore(tmp_path), model, n=8, empty=(0, 2, 3))
+    with pytest.raises(ModelError, match="3 of 8 rollouts cannot be scored"):
+        chain.neuron_scores(store, model, SECTION.model_copy(update={"max_unscored_share": 0.3}))
+    monkeypatch.setattr(NeuronScorer, "score", None)  # nothing is scored again
+    lenient = SECTION.model_copy(update={"max_unscored_share": 0.4, "batch_tokens": 9, "chunk_tokens": 3})
+    assert not chain.neuron_scores(store, model, lenient).cached
+    assert chain.neuron_scores(store, model.model_copy(update={"dtype": "float32"}), SECTION).cached
+    with pytest.raises(ModelError, match="3 of 8 rollouts cannot be scored"):
+        chain.neuron_scores(store, model, SECTION.model_copy(update={"max_unscored_share": 0.3}))
+
+
+def test_damaged_rollouts_are_named(tmp_path, model):
+    store = fill(ArtifactStore(tmp_path), model)
+    path = store.path("rollouts")
+    content = bytearray(path.read_bytes())
+    content[100:-3000] = bytes(len(content) - 3100)
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"rollouts.*materialize 'rollouts' again"):
+        chain.neuron_scores(store, model, SECTION)
+
+
+def test_the_causal_check_takes_no_scores_of_other_rollouts(tmp_path, model):
+    store = fill(ArtifactStore(tmp_path), model)
+    chain.neuron_scores(store, model, SECTION)
+    chain.causal_check(store, model, CausalCheckConfig(n_questions=4, top_n=5, n_resamples=100))
+    fill(store, model, n=9)
+    with pytest.raises(ArtifactError, match="is of other rollouts"):
+        chain.causal_check(store, model, CausalCheckConfig(n_questions=4, top_n=5, n_resamples=100))
+    with store.write("rollouts", "rollouts", {"model": "other"}):
+        pass
+    with pytest.raises(ArtifactError, match="sampled with other weights"):
+        chain.causal_check(store, model, CausalCheckConfig(n_questions=4, top_n=5, n_resamples=100))
 
 
 def test_too_many_rollouts_that_cannot_be_scored_fail(tmp_path, model):
