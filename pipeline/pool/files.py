@@ -6,9 +6,11 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from glob import has_magic
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -28,14 +30,61 @@ DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
 """What reading raises when the storage fails, or a compressed stream is cut off, corrupt, or none."""
 
 
+class _Streams(io.RawIOBase):
+    """Concatenated streams of bzip2 or xz; BZ2File and LZMAFile end without a word at bytes that begin no stream."""
+
+    def __init__(self, path: Path, start: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
+        self._file, self._start, self._stream = path.open("rb"), start, start()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = b""
+        while not data:
+            packed = b"" if self._stream.eof or not self._stream.needs_input else self._read()
+            if self._stream.eof:
+                packed = self._next_stream()
+                if not packed:
+                    return 0
+                self._stream = self._start()
+            data = self._stream.decompress(packed, len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+    def _read(self) -> bytes:
+        if packed := self._file.read(io.DEFAULT_BUFFER_SIZE):
+            return packed
+        raise EOFError("the compressed file ends before its stream does")
+
+    def _next_stream(self) -> bytes:
+        """Return the first bytes after a stream, zeros (padding in both formats' tools) left out; none at the end."""
+        packed = self._stream.unused_data or self._file.read(io.DEFAULT_BUFFER_SIZE)
+        while packed and not (rest := packed.lstrip(b"\0")):
+            packed = self._file.read(io.DEFAULT_BUFFER_SIZE)
+        return rest if packed else b""
+
+
+def _open_bzip2(path: Path) -> io.BufferedIOBase:
+    return io.BufferedReader(_Streams(path, bz2.BZ2Decompressor))
+
+
+def _open_xz(path: Path) -> io.BufferedIOBase:
+    return io.BufferedReader(_Streams(path, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)))
+
+
 def _open_zstd(path: Path) -> io.BufferedIOBase:
     return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
 
 
 _DECOMPRESS: Mapping[str, Callable[[Path], io.BufferedIOBase]] = {
     ".gz": gzip.GzipFile,
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
+    ".bz2": _open_bzip2,
+    ".xz": _open_xz,
     ".zst": _open_zstd,
 }
 
