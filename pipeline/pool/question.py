@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from pipeline.config import RawPoolConfig
-from pipeline.pool.source import Problem, Reason
+from pipeline.pool.source import Problem, Reason, misnamed_options
 from pipeline.prompts import LETTERS, render_question
 from pipeline.seeding import derive_seed
 
@@ -50,6 +50,11 @@ def parse_question(values: Mapping[str, Any], config: RawPoolConfig) -> Question
     if not isinstance(text, str) or not text.strip():
         found = "is empty" if text is None or isinstance(text, str) else f"is a {type(text).__name__}, not a text"
         return Problem(Reason.MISSING_QUESTION, f"column {config.question_column!r} {found}")
+    if misnamed := misnamed_options(values.keys(), config):
+        detail = (
+            f"the row has {misnamed!r} but no {config.options_column!r}, which raw_pool.options_column names: rename it"
+        )
+        return Problem(Reason.BAD_OPTIONS, detail)
     options = _parse_options(values.get(config.options_column)) if config.options_column else []
     if isinstance(options, Problem):
         return options

@@ -3,6 +3,7 @@
 A new format is one module with such a function and one line in ``READERS``.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Protocol
@@ -51,35 +52,41 @@ def find_sources(config: RawPoolConfig) -> list[Source]:
 def read_rows(sources: Sequence[Source], config: RawPoolConfig) -> Iterator[SourceRow]:
     """Yield the rows of all sources in turn, at most ``config.limit``; what is damaged becomes a row with a problem.
 
-    Raises SourceError when a file cannot be opened, when there are no rows, and, at the latest after the last row, when
-    no row has a configured column.
+    Raises SourceError when a file cannot be opened, when there are no rows, and, at the latest after the last row of a
+    source, when none of its rows has a configured column.
     """
+    limit = sys.maxsize if config.limit is None else config.limit
+    n_left = limit
+    for source in sources:
+        for row in _checked(source, config, n_left):
+            n_left -= 1
+            yield row
+        if not n_left:
+            return
+    if n_left == limit:
+        raise SourceError(f"{config.path} holds no rows: give raw_pool.path as a source with at least one question")
+
+
+def _checked(source: Source, config: RawPoolConfig, limit: int) -> Iterator[SourceRow]:
+    """Yield at most ``limit`` rows of a source, and check its columns in the end."""
     wanted = configured_columns(config)
     columns: dict[str, None] = {}
-    empty, parsed = True, False
-    for row in islice(_rows(sources, config), config.limit):
-        empty = False
-        if not isinstance(row.parsed, Problem):
-            # All names of the first row, for the message; of later rows only what matters, as memory is bounded.
-            if found := row.parsed.keys() if not parsed else wanted & row.parsed.keys():
-                columns |= dict.fromkeys(found)
-                wanted -= columns.keys()
-            parsed = True
-        yield row
-    if empty:
-        raise SourceError(f"{config.path} holds no rows: give raw_pool.path as a source with at least one question")
+    parsed = False
+    try:
+        for row in islice(_reader(source, config)(source, config), limit):
+            if not isinstance(row.parsed, Problem):
+                # All names of the first row, for the message; of later rows only what matters, as memory is bounded.
+                if found := row.parsed.keys() if not parsed else wanted & row.parsed.keys():
+                    columns |= dict.fromkeys(found)
+                    wanted -= columns.keys()
+                parsed = True
+            yield row
+    except OSError as error:
+        raise SourceError(
+            f"{source.path} cannot be read ({error.strerror}): check the file and its permissions"
+        ) from error
     if parsed:
-        check_columns(columns, config, config.path)
-
-
-def _rows(sources: Sequence[Source], config: RawPoolConfig) -> Iterator[SourceRow]:
-    for source in sources:
-        try:
-            yield from _reader(source, config)(source, config)
-        except OSError as error:
-            raise SourceError(
-                f"{source.path} cannot be read ({error.strerror}): check the file and its permissions"
-            ) from error
+        check_columns(columns, config, source.path)
 
 
 def _reader(source: Source, config: RawPoolConfig) -> PoolReader:

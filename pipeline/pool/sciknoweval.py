@@ -13,6 +13,10 @@ from pipeline.pool.jsonl import read_jsonl
 from pipeline.pool.source import Problem, Reason, Source, SourceRow, configured
 
 TRUTH_OPTIONS = ["Yes", "No"]
+CHOICE_TYPES = ("mcq-4-choices", "mcq-2-choices")
+OPEN_TYPES = ("filling", "open-ended-qa", "relation_extraction")
+TYPES = ("true_or_false", *CHOICE_TYPES, *OPEN_TYPES)
+"""What the field ``type`` may hold."""
 
 
 def read_sciknoweval(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
@@ -39,12 +43,15 @@ def _parse(row: dict[str, Any], config: RawPoolConfig) -> dict[str, Any] | Probl
 
 
 def _options(row: dict[str, Any]) -> object:
-    kind, choices = str(row.get("type")), row.get("choices")
+    kind, choices = row.get("type"), row.get("choices")
     if kind == "true_or_false":
         return TRUTH_OPTIONS
+    if kind not in TYPES:
+        found = "no 'type'" if kind is None else f"the type {str(kind)[:40]!r}"
+        return Problem(Reason.UNKNOWN_TYPE, f"the row has {found}; SciKnowEval has {', '.join(TYPES)}")
     texts = choices.get("text") if isinstance(choices, dict) else choices
-    if kind.startswith("mcq") and not texts:
-        return Problem(Reason.BAD_OPTIONS, f"a question of type {kind[:40]!r} has no choices")
+    if kind in CHOICE_TYPES and not texts:
+        return Problem(Reason.BAD_OPTIONS, f"a question of type {kind!r} has no choices")
     return texts
 
 

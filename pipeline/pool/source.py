@@ -14,6 +14,7 @@ from pipeline.errors import SourceError
 N_COLUMNS_SHOWN = 20
 FIELDS = ("question", "options", "answer", "domain", "level", "task")
 """Parts of a question that a source may have; each has its setting ``raw_pool.<field>_column``."""
+_OPTION_COLUMNS = ("choices", "options")
 
 
 class Reason(StrEnum):
@@ -29,6 +30,7 @@ class Reason(StrEnum):
     WRONG_FIELD_COUNT = "wrong_field_count"
     MISSING_QUESTION = "missing_question"
     BAD_OPTIONS = "bad_options"
+    UNKNOWN_TYPE = "unknown_type"
     TOO_FEW_OPTIONS = "too_few_options"
     TOO_MANY_OPTIONS = "too_many_options"
     TOO_LONG = "too_long"
@@ -117,11 +119,21 @@ def configured_columns(config: RawPoolConfig) -> set[str]:
     return {column for field in FIELDS if (column := getattr(config, f"{field}_column")) is not None}
 
 
+def misnamed_options(columns: Collection[str], config: RawPoolConfig) -> str | None:
+    """Return the name under which options stand where there is no configured column of options, if any.
+
+    Overlooked, they would turn a question of choice into an open one whose answer is a letter.
+    """
+    if config.options_column is None or config.options_column in columns:
+        return None
+    return next((name for name in _OPTION_COLUMNS if name in columns), None)
+
+
 def check_columns(columns: Collection[str], config: RawPoolConfig, path: Path | str) -> None:
     """Raise SourceError if a configured column is not among those of the source.
 
     The question's column must be there; the others may be absent while the configuration names their defaults.
-    Options that are merely called otherwise would turn every question into an open one, so ``choices`` is refused.
+    Options that are merely called otherwise are refused, see ``misnamed_options``.
     """
     for name in FIELDS:
         field = f"{name}_column"
@@ -130,9 +142,9 @@ def check_columns(columns: Collection[str], config: RawPoolConfig, path: Path | 
             continue
         if name == "question" or column != RawPoolConfig.model_fields[field].default:
             raise SourceError(_absent(column, field, columns, path))
-        if name == "options" and "choices" in columns:
+        if name == "options" and (found := misnamed_options(columns, config)):
             raise SourceError(
-                f"{path} has a column 'choices' but no {column!r}: set raw_pool.options_column=choices, or "
+                f"{path} has a column {found!r} but no {column!r}: set raw_pool.options_column={found}, or "
                 f"raw_pool.format=sciknoweval, or raw_pool.options_column=null to read open questions"
             )
 

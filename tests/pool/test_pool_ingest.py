@@ -95,6 +95,18 @@ def test_bad_row_is_quarantined_with_its_reason(tmp_path: Path, reason: str, cha
     assert reason != "duplicate" or "pool.jsonl:1" in refused["detail"]
 
 
+@pytest.mark.parametrize("column", ["options", "choices"])
+def test_options_under_another_name_are_no_open_question(tmp_path: Path, column: str) -> None:
+    other = {"options": "choices", "choices": "options"}[column]
+    named = {"question": "Which?", column: ["red", "blue"]}
+    bare, answered = ({"question": q, other: ["red", "blue"]} | more for q, more in (("a", {}), ("b", {"answer": "B"})))
+    whole, _ = run(jsonl(tmp_path, [named, bare, answered]), options_column=column)
+    assert whole.raw_pool["question"].to_list() == ["Which?"]
+    assert whole.quarantine["reason"].to_list() == ["bad_options"] * 2
+    assert whole.quarantine["detail"].str.contains(f"'{other}'.*'{column}'.*raw_pool.options_column").all()
+    assert len(run(jsonl(tmp_path, [named, bare, answered]), options_column=None)[0].raw_pool) == 3
+
+
 def test_most_and_fewest_options_are_kept(tmp_path: Path) -> None:
     rows = [GOOD | {"options": list(range(26))}, GOOD | {"options": ["Bb", "bb"]}, GOOD | {"options": []}]
     assert run(jsonl(tmp_path, rows))[0].quarantine.is_empty()

@@ -139,15 +139,20 @@ def test_sciknoweval_layout_goes_by_type_not_answer(tmp_path: Path) -> None:
         {"question": "f", "choices": empty, "answerKey": "", "answer": "Au", "type": "filling"},
         {"question": "q", "choices": empty, "answerKey": "A", "type": "mcq-4-choices"},
     ]
+    untyped = [{"question": "q", "options": ["a", "b"], "answer": "B"}, {"question": "q", "type": "essay"}]
+    published += [row | {"answerKey": key} for row in untyped for key in ("", "B")]
     rows = rows_of(tmp_path, "s.jsonl", "\n".join(map(json.dumps, published)), format="sciknoweval")
     assert [row.values and (row.values["options"], row.values["answer"], row.values["domain"]) for row in rows] == [
         (["a", "b"], 1, "Biology"),
         (["Yes", "No"], "No", None),
         (["Yes", "No"], None, None),
         ([], "Au", None),
-        None,
+        *[None] * 5,
     ]
-    assert refusals(rows) == [("s.jsonl:5", "bad_options")]
+    refused = [("s.jsonl:5", "bad_options"), *((f"s.jsonl:{n}", "unknown_type") for n in (6, 7, 8, 9))]
+    assert refusals(rows) == refused
+    assert "no 'type'" in rows[5].problem.detail
+    assert "'essay'" in rows[7].problem.detail
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "jsonl.gz"])
@@ -205,6 +210,14 @@ def test_default_columns_may_be_absent_but_not_choices_overlooked(tmp_path: Path
         with pytest.raises(SourceError, match=r"raw_pool\.options_column=choices"):
             rows_of(tmp_path, name, content)
         assert len(rows_of(tmp_path, name, content, options_column=None)) == 1
+
+
+def test_columns_are_checked_in_each_source(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl", '{"question": "a", "options": ["x", "y"]}')
+    write(tmp_path, "b.jsonl", '{"question": "b", "choices": ["x", "y"]}')
+    with pytest.raises(SourceError, match=r"b\.jsonl has a column 'choices' but no 'options'"):
+        read(RawPoolConfig(path=str(tmp_path)))
+    assert len(read(RawPoolConfig(path=str(tmp_path), limit=1))) == 1
 
 
 def test_column_present_in_later_rows_only_is_known(tmp_path: Path) -> None:
