@@ -10,9 +10,9 @@ from assets.resources import StoreResource
 from assets.run_config import read_section, run_config
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import Config, DistilledAdapterConfig, ModelConfig, RawPoolConfig
+from pipeline.config import Config, DistilledAdapterConfig, EvaluationConfig, ModelConfig, RawPoolConfig
 from pipeline.errors import QuarantineError
-from pipeline.section import Section
+from pipeline.section import Section, parse_section
 from pipeline.stage import INPUTS, Outcome
 
 _DESCRIPTIONS = {
@@ -51,7 +51,7 @@ def build_assets(config: Config) -> list[dg.AssetsDefinition]:
         _model_asset("neuron_scores", config.neuron_scores, chain.neuron_scores),
         _table_asset("curated_subset", config.curated_subset, chain.curated_subset),
         _model_asset("teacher_contexts", config.teacher_contexts, chain.teacher_contexts),
-        _distilled_adapter(config.distilled_adapter),
+        _distilled_adapter(config.distilled_adapter, config.evaluation),
         _model_asset("evaluation", config.evaluation, chain.evaluation),
         _model_asset("causal_check", config.causal_check, chain.causal_check),
     ]
@@ -131,7 +131,7 @@ def _model_asset(
     return run
 
 
-def _distilled_adapter(section: DistilledAdapterConfig) -> dg.AssetsDefinition:
+def _distilled_adapter(section: DistilledAdapterConfig, evaluation: EvaluationConfig) -> dg.AssetsDefinition:
     name = "distilled_adapter"
 
     Form = run_config(section)
@@ -146,6 +146,8 @@ def _distilled_adapter(section: DistilledAdapterConfig) -> dg.AssetsDefinition:
     ) -> Any:
         folder = store.open()
         settings = read_section(DistilledAdapterConfig, config)
+        if tests := _evaluation_to_come(context, evaluation):
+            chain.check_tests(folder, tests)
         job = chain.distillation_job(folder, read_section(ModelConfig, model), settings)
         if not isinstance(job, Outcome):
             pipes.run(context=context, command=job)
@@ -154,6 +156,16 @@ def _distilled_adapter(section: DistilledAdapterConfig) -> dg.AssetsDefinition:
         return publish(folder, name, job)
 
     return run
+
+
+def _evaluation_to_come(context: dg.AssetExecutionContext, preset: EvaluationConfig) -> EvaluationConfig | None:
+    """Return the settings of the evaluation that follows in the same run, if one does."""
+    name, selection = "evaluation", context.run.asset_selection
+    if selection is not None and dg.AssetKey(name) not in selection:
+        return None
+    operations: Any = context.run.run_config.get("ops", {})
+    given = operations.get(name, {}).get("config", {})
+    return parse_section(EvaluationConfig, preset.model_dump() | given, where=f"run config of {name}")
 
 
 def _log(context: dg.AssetExecutionContext, outcome: Outcome) -> None:

@@ -25,16 +25,16 @@ from pipeline.config import (
     RolloutsConfig,
     TeacherContextsConfig,
 )
-from pipeline.deduplication.prune import HeldOut, Pruned, prune
+from pipeline.deduplication.prune import Pruned, prune
 from pipeline.deduplication.statistics import describe
 from pipeline.errors import ArtifactError, QuarantineError, SourceError, TrainingError
-from pipeline.evaluation.evaluate import evaluate, held_out_layouts
+from pipeline.evaluation.evaluate import evaluate, held_out_tests
 from pipeline.jobs import DistillationJob, write_job
 from pipeline.models import load_model, load_tokenizer
 from pipeline.neurons.causal import silence_responses, summarise
 from pipeline.neurons.score import NeuronScorer, check_unscored, score_shards
+from pipeline.pool.held_out import HeldOut
 from pipeline.pool.ingest import Ingestion, check_counts
-from pipeline.pool.reader import find_sources
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.rollouts.vote import vote
 from pipeline.selection.rule import Signals
@@ -78,17 +78,19 @@ def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
 def pool(store: ArtifactStore, section: PoolConfig) -> Outcome:
     """Leave out near-duplicates, contaminated questions and held-out tests; raises SourceError when none is left."""
     layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
-    held_out = HeldOut(section.decontaminate_against, layout)
+    unanswered = layout.model_copy(update={"answer_column": None})
+    held_out = [HeldOut(path, "pool.decontaminate_against", unanswered) for path in section.decontaminate_against]
 
     def compute(writer: ArtifactWriter) -> None:
-        pruned = prune(store.read("raw_pool"), held_out.questions(), section)
+        questions = [questions for questions, _ in (test.read() for test in held_out)]
+        pruned = prune(store.read("raw_pool"), pl.concat(questions) if questions else None, section)
         if pruned.pool.is_empty():
             raise SourceError(f"no question is left in the pool: {pruned.reasons()}; change the section 'pool'")
         for table in fields(Pruned):
             writer.append(table.name, getattr(pruned, table.name))
         writer.notes = describe(pruned)
 
-    return Stage("pool", store, section, sources=held_out.sources).run(compute)
+    return Stage("pool", store, section, sources=[source for test in held_out for source in test.sources]).run(compute)
 
 
 def rollouts(store: ArtifactStore, model: ModelConfig, section: RolloutsConfig) -> Outcome:
@@ -199,9 +201,15 @@ def distilled_adapter(store: ArtifactStore, model: ModelConfig, section: Distill
     return Outcome(store.require("distilled_adapter"), cached=False)
 
 
+def check_tests(store: ArtifactStore, section: EvaluationConfig) -> None:
+    """Raise SourceError for a test that the evaluation could not read: before the training, not after it."""
+    for test in held_out_tests(store, section).values():
+        test.check()
+
+
 def evaluation(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig) -> Outcome:
     """Compare the untouched with the distilled model on held-out questions."""
-    sources = [source for layout in held_out_layouts(store, section).values() for source in find_sources(layout)]
+    sources = [source for test in held_out_tests(store, section).values() for source in test.sources]
     stage = Stage("evaluation", store, section, model, sources=sources)
     return stage.run(lambda writer: evaluate(store, model, section, writer))
 
@@ -242,6 +250,8 @@ def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") ->
     }
     outcomes = {}
     for name, step in steps.items():
+        if name == "distilled_adapter" and last == "evaluation":
+            check_tests(store, config.evaluation)
         outcomes[name] = step()
         if name == last:
             break

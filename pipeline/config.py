@@ -33,7 +33,8 @@ class RawPoolConfig(Section):
     path: str = "data/reference/pool.jsonl"
     """File, folder or pattern (data/**/*.jsonl.gz) of questions, or a data set: hf://datasets/<owner>/<name>."""
     format: Literal["auto", "jsonl", "csv", "parquet", "sciknoweval", "mmlu_pro", "huggingface"] = "auto"
-    """Source layout; auto goes by each file name's ending. huggingface: path is a hub id or a folder of a data set."""
+    """Source layout; auto goes by each file name's ending, and knows SciKnowEval and MMLU-Pro by their columns.
+    huggingface: path is a hub id or a folder of a data set."""
     subset: str | None = None
     """Name of the data set's configuration, for huggingface; none takes its only or default one."""
     split: str = "train"
@@ -80,7 +81,8 @@ class PoolConfig(Section):
     n_permutations: int = Field(default=128, ge=16)
     """Length of a MinHash signature."""
     decontaminate_against: list[str] = []
-    """Files of evaluation questions, in the pool's layout, whose questions must not stand in the pool."""
+    """Paths of evaluation questions that must not stand in the pool: files, folders, patterns, or a split of a data set
+    (<folder>#<split>, hf://datasets/<owner>/<name>#<split>); files of any layout that format=auto reads."""
     contamination_threshold: float = Field(default=0.6, gt=0, le=1)
     """Share of an evaluation question, n-grams weighted by rarity, whose presence in a pool question is a hit."""
     in_domain_share: float = Field(default=0.0, ge=0, lt=1)
@@ -236,7 +238,8 @@ class EvaluationConfig(Section):
     """Untouched against distilled on held-out questions; the only stage that reads gold labels."""
 
     in_domain_path: str = "data/reference/in_domain_test.jsonl"
-    """Held-out questions of the pool's domain, in the pool's layout; a test split off the pool takes its place."""
+    """Held-out questions of the pool's domain, named as in pool.decontaminate_against and in the pool's columns; a test
+    split off the pool takes their place."""
     out_of_domain_path: str | None = "data/reference/out_of_domain_test.jsonl"
     """Questions of other domains, likewise; none skips them."""
     n_samples: int = Field(default=8, ge=1)

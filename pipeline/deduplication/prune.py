@@ -1,18 +1,15 @@
 """The stage ``pool``: what of the raw pool may be trained on, and why the rest may not. Never sees a gold answer."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
 
-from pipeline.config import PoolConfig, RawPoolConfig
+from pipeline.config import PoolConfig
 from pipeline.deduplication.contamination import EVIDENCE_SCHEMA, contaminated
 from pipeline.deduplication.families import stem_families
 from pipeline.deduplication.near_duplicates import near_duplicates
 from pipeline.deduplication.split import Part, split
-from pipeline.pool.ingest import Ingestion, check_counts
-from pipeline.pool.source import Source
 from pipeline.schemas import DROPPED, POOL, RAW_POOL
 
 
@@ -35,29 +32,6 @@ class Pruned:
         """Return how many questions were dropped for which reason, in words."""
         counts = self.dropped["reason"].value_counts(sort=True)
         return ", ".join(f"{reason} {count}" for reason, count in counts.iter_rows()) or "none dropped"
-
-
-class HeldOut:
-    """Evaluation questions in the pool's layout; answers are not even read."""
-
-    def __init__(self, paths: Sequence[str], layout: RawPoolConfig) -> None:
-        """Find the sources of ``paths``; raises SourceError when there are none."""
-        self._ingestions = [
-            Ingestion(layout.model_copy(update={"path": path, "limit": None, "answer_column": None})) for path in paths
-        ]
-
-    @property
-    def sources(self) -> list[Source]:
-        """What is read."""
-        return [source for ingestion in self._ingestions for source in ingestion.sources]
-
-    def questions(self) -> pl.DataFrame | None:
-        """Return the questions, of schema RAW_POOL, or none without paths; raises SourceError for unusable ones."""
-        frames = []
-        for ingestion in self._ingestions:
-            frames += [batch.raw_pool for batch in ingestion]
-            check_counts(ingestion.counts, ingestion.config)
-        return pl.concat(frames) if frames else None
 
 
 def prune(raw_pool: pl.DataFrame, evaluation: pl.DataFrame | None, config: PoolConfig) -> Pruned:

@@ -1,6 +1,6 @@
 """Stage ``evaluation``: sample both models on the held-out questions, grade, and write tables and report.
 
-Questions are read in the pool's layout and sampled as the rollouts were, both taken from the manifests of those
+Questions are read by the pool's settings and sampled as the rollouts were, both taken from the manifests of those
 artifacts, so that a setting stands in one place.
 """
 
@@ -16,7 +16,7 @@ from pipeline.evaluation.grade import grade
 from pipeline.evaluation.metrics import DISTILLED, IN_DOMAIN, OUT_OF_DOMAIN, UNTOUCHED, summarise
 from pipeline.evaluation.report import reliability_diagram, render_table, write_report
 from pipeline.models import load_model
-from pipeline.pool.ingest import Ingestion, check_counts
+from pipeline.pool.held_out import HeldOut
 from pipeline.presets import load_config
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.stage import OPTIONAL
@@ -59,43 +59,36 @@ def read_tests(store: ArtifactStore, section: EvaluationConfig) -> dict[str, tup
     A test that was split off the pool takes the place of a file.
     """
     pool_ids = store.scan("pool").select("id").collect()["id"].implode()
-    layouts, tests = held_out_layouts(store, section), {}
+    files, tests = held_out_tests(store, section), {}
     for split in (IN_DOMAIN, OUT_OF_DOMAIN):
         held_out = store.read("pool", f"{split}_test")
         if len(held_out):
             held_out = held_out.head(section.limit or len(held_out))
             tests[split] = (held_out, store.read("gold_labels").join(held_out, on="id", how="semi"))
             continue
-        if split not in layouts:
+        if split not in files:
             continue
-        questions, gold = read_questions(layouts[split])
+        questions, gold = files[split].read()
         leaked = questions.filter(pl.col("id").is_in(pool_ids))
         if len(leaked):
             raise SourceError(
-                f"{layouts[split].path}: {len(leaked)} test questions stand in the pool too, the first at "
+                f"{files[split].setting}: {len(leaked)} test questions stand in the pool too, the first at "
                 f"{leaked['source'][0]}: name the file in pool.decontaminate_against, or remove them from the test"
             )
         tests[split] = (questions, gold)
     return tests
 
 
-def held_out_layouts(store: ArtifactStore, section: EvaluationConfig) -> dict[str, RawPoolConfig]:
-    """Return per split how its questions are read: as the pool was, from another path."""
+def held_out_tests(store: ArtifactStore, section: EvaluationConfig) -> dict[str, HeldOut]:
+    """Return the tests read from paths, per split; without those whose place a test split off the pool takes."""
     layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
+    n_held_out = store.require("pool").rows
     paths = {IN_DOMAIN: section.in_domain_path, OUT_OF_DOMAIN: section.out_of_domain_path}
     return {
-        split: layout.model_copy(update={"path": path, "limit": section.limit})
+        split: HeldOut(path, f"evaluation.{split}_path", layout, section.limit)
         for split, path in paths.items()
-        if path is not None
+        if path is not None and not n_held_out[f"{split}_test"]
     }
-
-
-def read_questions(layout: RawPoolConfig) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the questions and gold answers of a file; raises SourceError when too many rows are refused."""
-    ingestion = Ingestion(layout)
-    batches = list(ingestion)
-    check_counts(ingestion.counts, layout)
-    return pl.concat([b.raw_pool for b in batches]), pl.concat([b.gold_labels for b in batches])
 
 
 def _command(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig) -> str:

@@ -124,7 +124,7 @@ def find_files(given: str) -> list[Source]:
     else:
         found, missing = [], f"{path} is not an existing file"
     if not found:
-        raise SourceError(f"{missing}: give raw_pool.path as a file, folder or pattern of files with questions")
+        raise SourceError(f"{missing}: give a file, folder or pattern of files with questions")
     return [Source(_printable(file.relative_to(path).as_posix()), file) for file in found]
 
 

@@ -71,6 +71,7 @@ def _open(source: Source, config: RawPoolConfig) -> Dataset | IterableDataset:
 def _unusable(name: str, error: BaseException) -> SourceError:
     words = " ".join(str(error).split()) or type(error).__name__
     return SourceError(
-        f"data set '{name}' cannot be opened ({words}): give raw_pool.path as a folder or hub id, with "
-        "raw_pool.subset, raw_pool.split and raw_pool.revision as the data set has them; the hub needs a network"
+        f"data set '{name}' cannot be opened ({words}): give a folder or hub id, with raw_pool.subset, "
+        "raw_pool.split (of held-out questions: <data set>#<split>) and raw_pool.revision as the data set has them; "
+        "the hub needs a network"
     )

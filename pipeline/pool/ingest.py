@@ -5,6 +5,7 @@ Every row read is either kept or quarantined with a reason. Pool and quarantine 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.config import RawPoolConfig
-from pipeline.errors import ArtifactError, QuarantineError
+from pipeline.errors import ArtifactError, QuarantineError, SourceError
 from pipeline.pool.gold import Gold, has_answer, resolve_gold
 from pipeline.pool.question import Question, parse_question
 from pipeline.pool.reader import find_sources, read_rows
@@ -21,6 +22,8 @@ from pipeline.pool.source import Problem, Reason, SourceRow
 from pipeline.pool.statistics import PoolStatistics, count_table
 from pipeline.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
 
+POOL_SETTING = "raw_pool.path"
+"""Setting that holds the path of the pool; held-out questions are ingested from those of other settings."""
 BATCH_ROWS = 2_000
 MAX_RAW_CHARS = 2**15
 """What the quarantine keeps of a row: a full batch of refused rows of any length fits in memory."""
@@ -74,10 +77,12 @@ class IngestCounts:
 class Ingestion:
     """One pass over a source: iterate for its batches; the figures are complete when the iteration has ended."""
 
-    def __init__(self, config: RawPoolConfig) -> None:
-        """Find the sources; raises SourceError when there are none."""
+    def __init__(self, config: RawPoolConfig, setting: str = POOL_SETTING) -> None:
+        """Find the sources of ``config.path``, which ``setting`` holds; raises SourceError when there are none."""
         self.config = config
-        self.sources = find_sources(config)
+        self.setting = setting
+        with _naming(setting):
+            self.sources = find_sources(config)
         self.counts = IngestCounts()
         self.statistics = PoolStatistics()
         self._seen: dict[str, str] = {}
@@ -87,8 +92,9 @@ class Ingestion:
         self.counts, self.statistics, self._seen = IngestCounts(), PoolStatistics(), {}
         rows = read_rows(self.sources, self.config)
         # Batches are cut by rows alone: cut by size, they would depend on the answers.
-        while (batch := self._batch(islice(rows, BATCH_ROWS))).height:
-            yield batch
+        with _naming(self.setting):
+            while (batch := self._batch(islice(rows, BATCH_ROWS))).height:
+                yield batch
 
     def tables(self) -> dict[str, str]:
         """Return Markdown tables of the pool and of the reasons of the refused rows."""
@@ -140,8 +146,16 @@ class Ingestion:
             counts.first_refusal = f"{first['source']}:{first['line']} {first['reason']} ({first['detail']})"
 
 
-def check_counts(counts: IngestCounts, config: RawPoolConfig) -> None:
-    """Judge a finished ingestion; to be called after its tables are stored, so that the quarantine can be read.
+@contextmanager
+def _naming(setting: str) -> Iterator[None]:
+    try:
+        yield
+    except SourceError as error:
+        raise SourceError(f"{setting}: {error}") from error
+
+
+def check_counts(counts: IngestCounts, config: RawPoolConfig, setting: str = POOL_SETTING) -> None:
+    """Judge a finished ingestion; to be called after its tables, if any, are stored: the quarantine says more.
 
     Raises ArtifactError unless rows read = kept + quarantined, and QuarantineError when no row was kept, when part of a
     file could not be read, or when a larger share than ``config.max_quarantined_share`` was refused.
@@ -149,10 +163,10 @@ def check_counts(counts: IngestCounts, config: RawPoolConfig) -> None:
     refused = counts.quarantined.total()
     if counts.read != counts.kept + refused:
         raise ArtifactError(
-            f"{config.path}: {counts.read} rows read but {counts.kept} kept and {refused} quarantined: "
+            f"{setting}: {config.path}: {counts.read} rows read but {counts.kept} kept and {refused} quarantined: "
             "materialize 'raw_pool' again"
         )
-    remedy = "mend the rows listed in the quarantine table"
+    remedy = "mend the rows" + (" listed in the quarantine table" if setting == POOL_SETTING else "")
     if not counts.kept:
         allowed = "no question is left"
     elif damaged := counts.quarantined[Reason.DAMAGED_FILE]:
@@ -165,8 +179,8 @@ def check_counts(counts: IngestCounts, config: RawPoolConfig) -> None:
         return
     reasons = ", ".join(f"{reason} {count}" for reason, count in counts.quarantined.most_common(3))
     raise QuarantineError(
-        f"{config.path}: {refused} of {counts.read} rows refused ({counts.refused_share:.1%}, {allowed}): {reasons}; "
-        f"first {counts.first_refusal}; {remedy}"
+        f"{setting}: {config.path}: {refused} of {counts.read} rows refused ({counts.refused_share:.1%}, {allowed}): "
+        f"{reasons}; first {counts.first_refusal}; {remedy}"
     )
 
 

@@ -6,6 +6,9 @@ is read from ``answer_index``: a letter could be the text of another option too.
 
 from collections.abc import Iterator
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from pipeline.config import RawPoolConfig
 from pipeline.pool.parquet import read_parquet
 from pipeline.pool.source import Problem, Source, SourceRow, configured
@@ -18,6 +21,15 @@ _COLUMNS = {
     "task": "src",
 }
 _PUBLISHED = RawPoolConfig(level_column=None, **{f"{field}_column": column for field, column in _COLUMNS.items()})
+
+
+def is_mmlu_pro(source: Source, _config: RawPoolConfig) -> bool:
+    """Return whether a Parquet file has this layout's columns."""
+    try:
+        names = pq.read_schema(source.path).names
+    except (pa.ArrowException, OSError):  # a damaged file, which the reader explains
+        return False
+    return {"question", "options", "answer_index", "cot_content"} <= set(names)
 
 
 def read_mmlu_pro(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:

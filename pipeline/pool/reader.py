@@ -14,9 +14,9 @@ from pipeline.pool.delimited import read_csv
 from pipeline.pool.files import ENDINGS, ending, find_files
 from pipeline.pool.huggingface import HUB_PREFIX, find_dataset, read_huggingface
 from pipeline.pool.jsonl import read_jsonl
-from pipeline.pool.mmlu_pro import read_mmlu_pro
+from pipeline.pool.mmlu_pro import is_mmlu_pro, read_mmlu_pro
 from pipeline.pool.parquet import read_parquet
-from pipeline.pool.sciknoweval import read_sciknoweval
+from pipeline.pool.sciknoweval import is_sciknoweval, read_sciknoweval
 from pipeline.pool.source import Problem, Source, SourceRow, check_columns, configured_columns
 
 __all__ = ["READERS", "PoolReader", "Problem", "Source", "SourceRow", "find_sources", "read_rows"]
@@ -37,6 +37,8 @@ READERS: dict[str, PoolReader] = {
     "mmlu_pro": read_mmlu_pro,
     "huggingface": read_huggingface,
 }
+_PUBLISHED = {"jsonl": ("sciknoweval", is_sciknoweval), "parquet": ("mmlu_pro", is_mmlu_pro)}
+"""Layouts that ``auto`` recognises in files of a format, by their columns."""
 
 
 def find_sources(config: RawPoolConfig) -> list[Source]:
@@ -45,7 +47,7 @@ def find_sources(config: RawPoolConfig) -> list[Source]:
         return [find_dataset(config)]
     sources = find_files(config.path)
     for source in sources:
-        _reader(source, config)
+        _format(source, config)
     return sources
 
 
@@ -64,7 +66,7 @@ def read_rows(sources: Sequence[Source], config: RawPoolConfig) -> Iterator[Sour
         if not n_left:
             return
     if n_left == limit:
-        raise SourceError(f"{config.path} holds no rows: give raw_pool.path as a source with at least one question")
+        raise SourceError(f"{config.path} holds no rows: give a source with at least one question")
 
 
 def _checked(source: Source, config: RawPoolConfig, limit: int) -> Iterator[SourceRow]:
@@ -90,14 +92,22 @@ def _checked(source: Source, config: RawPoolConfig, limit: int) -> Iterator[Sour
 
 
 def _reader(source: Source, config: RawPoolConfig) -> PoolReader:
+    found = _format(source, config)
+    if config.format == "auto" and found in _PUBLISHED:
+        layout, recognised = _PUBLISHED[found]
+        found = layout if recognised(source, config) else found
+    return READERS[found]
+
+
+def _format(source: Source, config: RawPoolConfig) -> str:
     if config.path.startswith(HUB_PREFIX):
-        return read_huggingface
+        return "huggingface"
     if config.format != "auto":
-        return READERS[config.format]
+        return config.format
     found = ending(source.path)
     if found not in ENDINGS:
         known, formats = ", ".join(ENDINGS), ", ".join(READERS)
         raise SourceError(
             f"{source.path} has the ending '{found}', not one of {known}: set raw_pool.format to one of {formats}"
         )
-    return READERS[ENDINGS[found]]
+    return ENDINGS[found]

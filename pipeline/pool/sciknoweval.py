@@ -25,6 +25,13 @@ def read_sciknoweval(source: Source, config: RawPoolConfig) -> Iterator[SourceRo
         yield row if isinstance(row.parsed, Problem) else row._replace(parsed=_parse(row.parsed, config))
 
 
+def is_sciknoweval(source: Source, config: RawPoolConfig) -> bool:
+    """Return whether the first object of a JSON Lines file is of this layout; answers do not matter."""
+    rows = (row.parsed for row in read_jsonl(source, config))
+    first = next((row for row in rows if not isinstance(row, Problem)), {})
+    return first.get("type") in TYPES and "choices" in first and config.options_column not in first
+
+
 def _parse(row: dict[str, Any], config: RawPoolConfig) -> dict[str, Any] | Problem:
     options = _options(row)
     if isinstance(options, Problem):

@@ -153,4 +153,7 @@ def _absent(column: str, field: str, columns: Collection[str], path: Path | str)
     nearest = difflib.get_close_matches(column, columns, n=1, cutoff=0.0)
     meant = f", did you mean {nearest[0]!r}?" if nearest else ";"
     shown = ", ".join(repr(name) for name in list(columns)[:N_COLUMNS_SHOWN]) or "none"
-    return f"{path} has no column {column!r}{meant} It has {shown}; set raw_pool.{field} to one of them"
+    return (
+        f"{path} has no column {column!r}{meant} It has {shown}; set raw_pool.{field} to one of them"
+        " (held-out files have the pool's columns)"
+    )

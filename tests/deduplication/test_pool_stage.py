@@ -6,7 +6,7 @@ import pytest
 
 from assets.publish import publish
 from pipeline.artifacts import ArtifactStore
-from pipeline.chain import pool, raw_pool
+from pipeline.chain import check_tests, pool, raw_pool
 from pipeline.config import EvaluationConfig, PoolConfig, RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.evaluation.evaluate import read_tests
@@ -71,6 +71,26 @@ def test_evaluation_takes_the_tests_that_were_split_off(store):
         assert set(questions["id"]) == set(gold["id"])
         assert not kept & set(questions["id"])
     assert len(tests["out_of_domain"][0]) == 10
+
+
+def test_tests_are_checked_before_training_but_not_where_a_split_takes_their_place(store, tmp_path):
+    missing = EvaluationConfig(in_domain_path="missing.jsonl", out_of_domain_path="missing.csv")
+    pool(store, PoolConfig(in_domain_share=0.2, out_of_domain=["chemistry"]))
+    check_tests(store, missing)
+    pool(store, PoolConfig(in_domain_share=0.2))
+    with pytest.raises(SourceError, match=r"evaluation\.out_of_domain_path: missing\.csv is not an existing file"):
+        check_tests(store, missing)
+    wrong = write(tmp_path / "wrong.jsonl", [{"stem": "a"}])
+    pool(store, PoolConfig())
+    with pytest.raises(SourceError, match=r"evaluation\.in_domain_path: .*no column 'question'"):
+        check_tests(store, EvaluationConfig(in_domain_path=wrong, out_of_domain_path=None))
+
+
+def test_a_leak_names_the_setting(store, tmp_path):
+    pool(store, PoolConfig())
+    test = write(tmp_path / "test.jsonl", ROWS[:1])
+    with pytest.raises(SourceError, match=r"^evaluation\.in_domain_path: 1 test questions stand in the pool"):
+        read_tests(store, EvaluationConfig(in_domain_path=test, out_of_domain_path=None))
 
 
 def test_people_see_tables_and_a_plot(store, tmp_path):
