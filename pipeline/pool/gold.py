@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.pool.question import clean_text, is_plain
+from pipeline.pool.question import clean_text, is_storable
 from pipeline.prompts import LETTERS
 
 _LETTER = re.compile(r"\(?([A-Za-z])[).]?")
@@ -38,7 +38,7 @@ def resolve_gold(value: object, options: Sequence[str]) -> Gold | None:
         return None
     text = clean_text(str(value))
     if not options:
-        return Gold(text, None) if 0 < len(text) <= MAX_ANSWER_CHARS and is_plain(text) else None
+        return Gold(text, None) if 0 < len(text) <= MAX_ANSWER_CHARS and is_storable(text) else None
     named = {value} if isinstance(value, int) else _readings(text, options)
     index = named.pop() if len(named) == 1 else -1
     return Gold(options[index], index) if 0 <= index < len(options) else None

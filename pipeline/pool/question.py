@@ -15,6 +15,10 @@ from pipeline.seeding import derive_seed
 # All but tab, line feed and carriage return; in real sources mostly LaTeX whose \b, \a or \v became one character.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+_CAPITALS = re.compile(r"(?<![^\s\0])[^\w\s\0]*\w[^\s\0]*?[A-Z][^\s\0]*")
+"""A word with a capital after its first letter or digit."""
+MAX_SYMBOL_LETTERS = 3
+"""A word of capitals is a symbol up to this length (MJ, AA, DNA), and shouting beyond it; own choice."""
 _SIMPLE = bytes([0, *range(0x20, 0x7F)])
 _TRUTH_OPTIONS = ({"yes", "no"}, {"true", "false"})
 MAX_LABEL_CHARS = 1_000
@@ -79,7 +83,9 @@ def parse_question(values: Mapping[str, Any], config: RawPoolConfig) -> Question
 def content_id(text: str, options: Sequence[str]) -> str:
     """Return 16 hex digits of the SHA-256 of a question's content.
 
-    Letter case, white space and the order of the options do not matter to it.
+    White space and the order of the options do not matter to it, nor does letter case where it carries no meaning:
+    words with a capital after their first character keep it if they hold a digit or at most ``MAX_SYMBOL_LETTERS``
+    letters, as C1CCCCC1 (not c1ccccc1), MJ (not mJ) and AA (not Aa) do.
     """
     stem, *folded = _fold([clean_text(part) for part in (text, *options)])
     return _digest(stem, folded)
@@ -90,7 +96,7 @@ def clean_text(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def is_plain(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Return whether ``text`` can be stored and shown: no control characters, no lone surrogates."""
     return not (_CONTROL.search(text) or _SURROGATE.search(text))
 
@@ -101,11 +107,20 @@ def _is_simple(text: str) -> bool:
 
 
 def _fold(texts: Sequence[str]) -> list[str]:
-    """Return clean texts without difference of letter case and white space."""
-    joined = "\0".join(texts).casefold()
+    """Return clean texts without difference of white space, and of letter case unless it carries meaning."""
+    joined = _fold_case("\0".join(texts))
     if "  " not in joined and _is_simple(joined):
         return joined.split("\0")  # nothing to normalise, and most texts are so
     return " ".join(unicodedata.normalize("NFC", joined).split()).split("\0")
+
+
+def _fold_case(text: str) -> str:
+    parts, end = [], 0
+    for word in _CAPITALS.finditer(text):
+        if any(map(str.isdigit, word[0])) or sum(map(str.isalpha, word[0])) <= MAX_SYMBOL_LETTERS:
+            parts += [text[end : word.start()].casefold(), word[0]]
+            end = word.end()
+    return "".join([*parts, text[end:].casefold()])
 
 
 def _digest(text: str, options: Sequence[str]) -> str:
@@ -121,7 +136,8 @@ def _permutation(content: str, n_options: int, config: RawPoolConfig) -> Sequenc
 def _kind(folded: Sequence[str]) -> str:
     if not folded:
         return "open"
-    return "true_or_false" if len(folded) == 2 and set(folded) in _TRUTH_OPTIONS else "multiple_choice"
+    is_truth = len(folded) == 2 and {option.casefold() for option in folded} in _TRUTH_OPTIONS  # YES is a symbol
+    return "true_or_false" if is_truth else "multiple_choice"
 
 
 def _label(values: Mapping[str, Any], column: str | None) -> str:
