@@ -71,6 +71,20 @@ def test_a_changed_setting_recomputes_what_depends_on_it(done):
     run_chain(config, store, last="teacher_contexts")
 
 
+@pytest.mark.parametrize("run", ["assets", "calls"])
+def test_a_missing_test_stops_a_run_before_training(done, run):
+    store, _, _ = done
+    changes = ["distilled_adapter.steps=5", "evaluation.in_domain_path=missing.jsonl"]
+    config = load_config(overrides=[*SLICE, *changes])
+    adapter = store.require("distilled_adapter")
+    with pytest.raises(SourceError, match=r"evaluation\.in_domain_path: missing\.jsonl"):
+        if run == "calls":
+            run_chain(config, store)
+        else:
+            materialize("reference", config, store, select="key:distilled_adapter or key:evaluation")
+    assert store.require("distilled_adapter") == adapter
+
+
 def test_the_causal_check_runs_where_it_is_asked_for(done):
     store, config, _ = done
     assert materialize("reference", config, store, select="causal_check") == {"causal_check": False}

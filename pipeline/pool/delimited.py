@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.pool import lines
-from pipeline.pool.lines import Line, explain, read_lines
+from pipeline.pool.lines import CARRIAGE_RETURN, Line, explain, read_lines
 from pipeline.pool.source import Problem, Reason, Source, SourceRow, check_columns, damaged
 
 MAX_CELL_CHARS = 2**20
@@ -43,7 +43,8 @@ class _Records:
                 self._ahead.extendleft(reversed(self.lines[1:]))
                 del self.lines[1:]
                 self._reader = self._new_reader()
-                yield Problem(Reason.MALFORMED_CSV, str(error))
+                detail = CARRIAGE_RETURN if "new-line" in str(error) else str(error)  # advises on an option of Python's
+                yield Problem(Reason.MALFORMED_CSV, detail)
 
     def _new_reader(self) -> Iterator[list[str]]:
         return csv.reader(self._take(), strict=True)

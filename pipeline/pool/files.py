@@ -3,9 +3,10 @@
 import bz2
 import gzip
 import io
+import logging
 import lzma
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from glob import has_magic
 from itertools import takewhile
@@ -18,6 +19,7 @@ from pipeline.errors import SourceError
 from pipeline.paths import resolve_path
 from pipeline.pool.source import Source
 
+_logger = logging.getLogger(__name__)
 ENDINGS: Mapping[str, str] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -107,19 +109,20 @@ def find_files(given: str) -> list[Source]:
     """Return the files that a path means, in the order of their names.
 
     A folder means all files of known endings in and below it, hidden ones left out; a pattern (``*``, ``?``, ``[]``,
-    ``**`` for any depth) all files that match. Raises SourceError when there is none.
+    ``**`` for any depth) all files that match. Links to folders are not followed. Raises SourceError when there
+    is none.
     """
     path = resolve_path(given)
     if path.is_file():
         return [Source(_printable(path.name), path)]
     if path.is_dir():
-        found = sorted(_inside(path, "**/*", lambda file: ending(file) in ENDINGS))
+        found = _inside(path, "**/*", lambda file: ending(file) in ENDINGS)
         missing = f"{path} is a folder without files ending in {', '.join(ENDINGS)}"
     elif has_magic(given):
         parts = Path(given).expanduser().parts
         fixed = list(takewhile(lambda part: not has_magic(part), parts))
         path = resolve_path(str(Path(*fixed)))
-        found = sorted(_inside(path, str(Path(*parts[len(fixed) :])), lambda _: True))
+        found = _inside(path, str(Path(*parts[len(fixed) :])), lambda _: True)
         missing = f"no file matches {given}"
     else:
         found, missing = [], f"{path} is not an existing file"
@@ -128,11 +131,19 @@ def find_files(given: str) -> list[Source]:
     return [Source(_printable(file.relative_to(path).as_posix()), file) for file in found]
 
 
-def _inside(folder: Path, pattern: str, wanted: Callable[[Path], bool]) -> Iterator[Path]:
-    for file in folder.glob(pattern):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not hidden and file.is_file() and wanted(file):
-            yield file
+def _inside(folder: Path, pattern: str, wanted: Callable[[Path], bool]) -> list[Path]:
+    """Return the wanted files in the order of their names, and log that others are left out."""
+    seen = [file for file in sorted(folder.glob(pattern)) if not _is_hidden(file.relative_to(folder))]
+    found = [file for file in seen if file.is_file() and wanted(file)]
+    left_out = sorted(set(seen) - set(found) - {file for file in seen if file.is_dir() and not file.is_symlink()})
+    if left_out:
+        message = "%s: left out %d files of other endings, links to folders and broken links, the first '%s'"
+        _logger.warning(message, folder, len(left_out), _printable(str(left_out[0].relative_to(folder))))
+    return found
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _printable(name: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipeline.config import RawPoolConfig
-from pipeline.pool.lines import Line, explain, read_lines
+from pipeline.pool.lines import CARRIAGE_RETURN, Line, explain, read_lines
 from pipeline.pool.source import Problem, Reason, Source, SourceRow, damaged
 
 
@@ -22,6 +22,8 @@ def _parse(line: Line) -> dict[str, Any] | Problem:
     try:
         value = json.loads(line.text)
     except json.JSONDecodeError as error:
+        if "\r" in line.text.strip():
+            return Problem(Reason.MALFORMED_JSON, CARRIAGE_RETURN)
         return Problem(Reason.MALFORMED_JSON, f"{error.msg} at column {error.colno}")
     except RecursionError:
         return Problem(Reason.MALFORMED_JSON, "nested too deeply")

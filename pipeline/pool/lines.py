@@ -11,6 +11,8 @@ from pipeline.pool.source import Problem, Reason
 
 MAX_LINE_BYTES = 16 * 2**20
 """Longest line that is read; far above any question, far below memory."""
+CARRIAGE_RETURN = "a carriage return within a line: end the lines of the file with a line feed"
+"""What is wrong with a file of another line end, which is one long line."""
 PREFIX_BYTES = 1_000
 """What is kept of a longer line, for people to recognise it by."""
 

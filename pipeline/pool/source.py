@@ -86,11 +86,6 @@ class SourceRow(NamedTuple):
         return None if isinstance(self.parsed, Problem) else self.parsed
 
     @property
-    def problem(self) -> Problem | None:
-        """Why the row could not be parsed; None with values."""
-        return self.parsed if isinstance(self.parsed, Problem) else None
-
-    @property
     def raw(self) -> str:
         """Text as read, undecodable bytes as backslash escapes; the beginning only of an overlong line."""
         return self.show()

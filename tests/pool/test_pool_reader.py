@@ -11,7 +11,7 @@ from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.pool import delimited, lines
 from pipeline.pool.reader import find_sources, read_rows
-from pipeline.pool.source import SourceRow
+from pipeline.pool.source import Problem, SourceRow
 
 ROWS = [
     {"question": 'Which "mica",\nof two?', "options": ["red, dark", "blue"], "answer": "B", "domain": "rocks"},
@@ -34,7 +34,7 @@ def rows_of(folder: Path, name: str, content: bytes | str, **settings) -> list[S
 
 
 def refusals(rows: list[SourceRow]) -> list[tuple[str, str]]:
-    return [(row.place, row.problem.reason) for row in rows if row.problem]
+    return [(row.place, row.parsed.reason) for row in rows if isinstance(row.parsed, Problem)]
 
 
 def csv_text(rows: list[dict]) -> str:
@@ -151,8 +151,8 @@ def test_sciknoweval_layout_goes_by_type_not_answer(tmp_path: Path) -> None:
     ]
     refused = [("s.jsonl:5", "bad_options"), *((f"s.jsonl:{n}", "unknown_type") for n in (6, 7, 8, 9))]
     assert refusals(rows) == refused
-    assert "no 'type'" in rows[5].problem.detail
-    assert "'essay'" in rows[7].problem.detail
+    assert "no 'type'" in rows[5].parsed.detail
+    assert "'essay'" in rows[7].parsed.detail
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "jsonl.gz"])
@@ -182,8 +182,8 @@ def test_damaged_parquet_is_one_row(tmp_path: Path, damage) -> None:
     pq.write_table(pa.Table.from_pylist(ROWS * 100), tmp_path / "good.parquet")
     rows = rows_of(tmp_path, "a.parquet", damage((tmp_path / "good.parquet").read_bytes()))
     assert refusals(rows) == [("a.parquet:1", "damaged_file")]
-    assert "cannot be read as Parquet" in rows[0].problem.detail
-    assert "\n" not in rows[0].problem.detail
+    assert "cannot be read as Parquet" in rows[0].parsed.detail
+    assert "\n" not in rows[0].parsed.detail
 
 
 @pytest.mark.parametrize("format_", ["jsonl", "csv", "parquet"])
@@ -223,6 +223,14 @@ def test_columns_are_checked_in_each_source(tmp_path: Path) -> None:
 def test_column_present_in_later_rows_only_is_known(tmp_path: Path) -> None:
     text = '{"question": "a"}\n{"question": "b", "subject": "c"}'
     assert len(rows_of(tmp_path, "a.jsonl", text, domain_column="subject")) == 2
+
+
+@pytest.mark.parametrize(("name", "head"), [("a.jsonl", ""), ("a.csv", "question,answer\n")])
+def test_files_of_carriage_returns_are_explained(tmp_path: Path, name: str, head: str) -> None:
+    (row,) = rows_of(tmp_path, name, head + '{"question": "a"}\r{"question": "b"}\r')
+    assert row.parsed.detail == lines.CARRIAGE_RETURN
+    with pytest.raises(SourceError, match=r"no readable CSV header .a carriage return within a line"):
+        rows_of(tmp_path, "b.csv", "question,answer\ra,b\r")
 
 
 def test_csv_header_problems(tmp_path: Path) -> None:

@@ -60,12 +60,12 @@ def test_stream_cut_off_or_none_at_all_is_a_row(tmp_path: Path, suffix: str, for
     path = tmp_path / f"pool.{format_}.{suffix}"
     path.write_bytes(COMPRESS[suffix](lines)[:-4])
     *good, last = read(path)
-    assert last.problem.reason == "damaged_file"
+    assert last.parsed.reason == "damaged_file"
     assert last.line >= len(good) + 1
-    assert all(row.problem is None for row in good)
+    assert all(row.values for row in good)
     path.write_bytes(lines)  # named like a compressed file, but none
     (only,) = read(path)
-    assert only.problem.reason == "damaged_file"
+    assert only.parsed.reason == "damaged_file"
     assert only.place == f"pool.{format_}.{suffix}:1"
 
 
@@ -84,6 +84,21 @@ def test_folder_takes_known_endings_at_any_depth_in_order_of_names(tmp_path: Pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match=r"folder without files ending in \.jsonl"):
         read(tmp_path / "empty")
+
+
+def test_what_a_folder_passes_over_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.jsonl").write_bytes(TEXT)
+    assert len(read(tmp_path)) == 5
+    assert not caplog.records
+    (tmp_path / "b.json").write_bytes(TEXT)
+    (tmp_path / "broken.jsonl").symlink_to("nowhere.jsonl")
+    (tmp_path / "link").symlink_to("folder")
+    (tmp_path / "linked.jsonl").symlink_to("folder/a.jsonl")
+    assert len(read(tmp_path)) == 10
+    (record,) = caplog.records
+    assert "left out 3 files" in record.getMessage()
+    assert record.getMessage().endswith("the first 'b.json'")
 
 
 def test_pattern_names_files_from_its_fixed_part(tmp_path: Path) -> None:
