@@ -14,6 +14,7 @@ from pipeline.rollouts.equivalence import exact_value, spelling
 from pipeline.rollouts.values import (
     CLOSER,
     END_OF_LINE,
+    INSTEAD,
     MARK,
     MARKS,
     REASON,
@@ -27,17 +28,17 @@ from pipeline.rollouts.values import (
 _OR = r"and/or|or|and|through|oder|und|ou|et|of|en|o|y|e|или|и|或者?|和|または|か|또는"
 _FILLERS = re.compile(
     rf"(?:{MARK}|[,:~\u2248]|(?:therefore|thus|hence|clearly|obviously|probably|likely|most|indeed|definitely|simply"
-    r"|actually|again|of\scourse|approximately|roughly|about|I\s(?:think|believe|guess)|either|both"
+    r"|actually|again|of\scourse|approximately|roughly|about|I(?:,\s\w{1,20},)?\s(?:think|believe|guess|choose|pick|select)|either|both|in\s(?:fact|reality)"
     r"|option|choice|letter|answer|the|an|die|der|das|het|la|el|opci[óo]n|opção|opzione|letra|lettre|lettera"
     r"|alternativa|a(?=\s(?:letra|alternativa|opção)))\b"
-    r"|not\s(?:option\s)?[(*]{0,3}[A-Z][)*]{0,3},?\sbut\b){0,16}+",
+    rf"|(?:not|nicht|niet)\s{INSTEAD}){{0,16}}+",
     re.IGNORECASE,
 )
 _NAMED_LETTER = re.compile(r"[(\[]|\b(?:option|choice|letter|opci[óo]n|opção|opzione|letra|lettre|alternativa)\b", re.I)
 _ARTICLE = re.compile(r"an?\s++", re.IGNORECASE)
 # Japanese, Chinese and Korean letters may follow at once; "N/A" and the list "I, II" are no letters.
 _LETTER = re.compile(
-    r"(?!N/A\b|I[,\s]++(?:(?:and|or)\s++)?I[IV])"
+    r"(?!N/A\b|I[,\s]++(?:(?:and|or)\s++)?I[IV]|I,\s(?!because|since|as\b|which|it\b|the\b|not\b)[a-z]++(?:\s[a-z]++)?,)"
     r"[A-Za-z](?!_*+(?![\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])[^\W_])"
 )
 _CAPITAL_ALONE = re.compile(
@@ -47,10 +48,10 @@ _CAPITAL_ALONE = re.compile(
 )
 _SMALL_ALONE = re.compile(rf"{CLOSER}*+[.)]?{CLOSER}*+{END_OF_LINE}")
 _NEXT = (
-    rf"{CLOSER}*+\s*+(?:(?P<sign>[,;/&+\u3001])\s*+(?:(?:{_OR})(?=\W))?|(?:\\text\{{\s*+)?(?P<word>{_OR})(?=\W|[A-Z]))"
+    rf"{CLOSER}*+\s*+(?:(?P<sign>[,;/&+\u3001]|\((?=or\b))\s*+(?:(?:{_OR})(?=\W))?|(?:\\text\{{\s*+)?(?P<word>{_OR})(?=\W|[A-Z]))"
 )
 _SECOND_LETTER = re.compile(
-    rf"{_NEXT}[\s}}]*+(?:option\s++|choice\s++)?{MARK}{{0,16}}+(?P<letter>[A-Z](?!\w)|(?<=\()[a-z](?=\)))"
+    rf"{_NEXT}[\s}}]*+(?:(?:option|choice|maybe|perhaps|possibly|even)\s++){{0,2}}{MARK}{{0,16}}+(?P<letter>[A-Z](?!\w)|(?<=\()[a-z](?=\)))"
 )
 _SECOND_TEXT = re.compile(rf"{_NEXT}[\s}}]*+{MARK}{{0,16}}+")
 _TEXT_ENDS = re.compile(

@@ -185,7 +185,8 @@ def _completion(
             f"{language_model.model.dtype}: set model.dtype to float32 or bfloat16"
         )
     response = decode(language_model.tokenizer, response_ids)
-    extraction = extract_answer(response, request.options)
+    finish_reason = "stop" if response_ids[-1] in language_model.stop_ids else "length"
+    extraction = extract_answer(response, request.options, finished=finish_reason == "stop")
     option_probs = None
     if extraction.index is not None and extraction.span:
         position = token_at(language_model.tokenizer, response_ids, extraction.span[0])
@@ -196,7 +197,6 @@ def _completion(
         else:
             stated = watched[position, n_letters : n_letters + len(by_text.options)]
             option_probs = by_text.option_probs(response_ids[position], stated, n_options)
-    finish_reason = "stop" if response_ids[-1] in language_model.stop_ids else "length"
     return Completion(
         request=request,
         response_ids=response_ids,

@@ -12,8 +12,10 @@ class Abstention(StrEnum):
     """Nothing is left outside of thoughts."""
     UNFINISHED_THOUGHT = "unfinished_thought"
     """The response ends inside a thought."""
+    UNFINISHED_ANSWER = "unfinished_answer"
+    """The response was cut right behind its last statement, which may go on: "sodium" chloride."""
     NO_STATEMENT = "no_statement"
-    """No anchor has a value that can be read."""
+    """No anchor has a value that can be read, or the last one says that the answer is not known."""
     AMBIGUOUS = "ambiguous"
     """The last statement fits several options."""
     OUT_OF_RANGE = "out_of_range"
@@ -57,6 +59,23 @@ CLOSER = rf"""(?:[*_"'`$)\]}}\u201d\u2019\u00bb\u300d\u3011>]|\\[)\]]|{_HTML})""
 END_OF_LINE = r"[^\w\n!-~]*+(?:\n|\Z)"  # emoji and the like do not count
 REASON = r"(?:because|since|as|which|due)\b"
 MARKS = re.compile(rf"{MARK}{{0,16}}+")
+INSTEAD = (
+    r"(?:option\s)?[(*]{0,3}(?-i:[A-Z])[)*]{0,3}[,;.]?\s"
+    r"(?:but|rather|it['\u2019]s|it\sis|sondern|maar|mais|sino|ma|mas|а)\b"
+)
+"""After "not": the denied letter and the word that announces another."""
+_REFUSAL = re.compile(
+    rf"""(?:{MARK}|\\text\b){{0,16}}+(?:that\s|it\s)?(?:
+    (?:I(?:['\u2019]m|\sam)?\s(?:honestly\s|really\s|simply\s)?
+      (?:do\s?not|don['\u2019]t|cannot|can['\u2019]t|could\s?n[o\u2019']t|not|unsure|have\sno)\b)
+    |(?:cannot|can['\u2019]t|could\snot)\sbe\s(?:determined|answered|known)\b
+    |(?:not\senough|insufficient)\s(?:information|data)\b|no\s(?:idea|clue)\b|n/a\b
+    |(?:unknown|unclear|unsure|uncertain|undetermined|not\s(?:sure|known|certain|given|applicable)|idk|unbekannt|inconnue?
+      |desconocid[oa]|desconhecid[oa]|sconosciut[oa]|onbekend|неизвестно)(?=[\W_]*+(?:\n|\Z)|[.,;]|["*}}])
+    |ich\swei(?:ß|ss)\s(?:es\s)?nicht|keine\sahnung|je\sne\ssais\spas|no\s(?:lo\s)?sé|non\s(?:lo\s)?so|não\ssei|не\sзнаю
+    |不知道|不确定|未知|わかりません|分かりません|모르)""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _OPEN_START = re.compile(r"\s*+:?[\s*`]*+")
 _SENTENCE_END = re.compile(r"""(?:(?<=\w{4})|(?<=[\d)\]}$"]))\.\s++(?=[A-Z])""")
 _BRACED = re.compile(rf"{_braced(4)}(?=\}})")
@@ -71,6 +90,11 @@ def skip(pattern: re.Pattern[str], text: str, at: int) -> int:
     """Return where a match of ``pattern`` at ``at`` ends, or ``at``."""
     match = pattern.match(text, at)
     return match.end() if match else at
+
+
+def read_refusal(text: str, at: int) -> Extraction | None:
+    """Read "unknown" and the like at ``at``, which are no votes; None when none stands there."""
+    return abstain(Abstention.NO_STATEMENT) if _REFUSAL.match(text, at) else None
 
 
 def read_open(text: str, at: int, rule: str, prose: bool, max_chars: int | None = None) -> Extraction | None:

@@ -18,26 +18,26 @@ CATEGORIES = {
 }
 
 
-def stated(response, options):
+def stated(response, options, finished):
     """Write an extraction like the corpus does: a letter, an open answer, or a (reason)."""
-    found = extract_answer(response, options)
+    found = extract_answer(response, options, finished=finished)
     if found.answer is None:
         return f"({found.rule})"
     return LETTERS[found.index] if options else found.answer
 
 
-def failures(rows):
-    found = [(stated(output, OPTIONS[name]), output, expected) for name, output, expected, *_ in rows]
+def failures(rows, finished=True):
+    found = [(stated(output, OPTIONS[name], finished), output, expected) for name, output, expected, *_ in rows]
     return [f"{output!r} says {expected}, read {got}" for got, output, expected in found if got != expected]
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_category(category):
-    assert not failures(CATEGORIES[category])
+    assert not failures(CATEGORIES[category], finished=category != "unfinished")
 
 
 def test_share_right():
-    rows = [row for rows in CATEGORIES.values() for row in rows]
-    wrong = failures(rows)
-    assert len(rows) >= 330
-    assert 1 - len(wrong) / len(rows) >= 0.995, "\n".join(wrong)
+    wrong = [line for category, rows in CATEGORIES.items() for line in failures(rows, category != "unfinished")]
+    n_rows = sum(map(len, CATEGORIES.values()))
+    assert n_rows >= 700
+    assert 1 - len(wrong) / n_rows >= 0.995, "\n".join(wrong)
