@@ -40,7 +40,8 @@ _RULES = rf"""
   | (?P<revision>\bor\s(?:rather|better)\b,?
       | {SENTENCE}(?:{INTERJECTION}){{0,3}}+{MEANT},?
       | {SENTENCE}(?:{INTERJECTION}){{1,4}}+
-        (?:{IT_IS}|(?=[^\n.:,;?!\u3002]{{1,60}}+[.!\u3002)*_"]{{0,4}}+[ \t]*+$)(?!\W{{0,4}}[A-Z]\W{{0,4}}\s(?:is|was)\b)))
+        (?:{IT_IS}|(?!\W{{0,4}}[A-Z]\W{{0,4}}\s(?:is|was)\b)
+          (?=[^\n.:,;?!\u3002]{{1,60}}+[.!\u3002)*_"]{{0,4}}+[ \t]*+$)))
   | (?P<statement_is>\b(?:statement|claim|assertion|proposition)\s++is\b)
   | (?:\b(?P<noun>option|choice|answer|letter)\s++|(?<![\w.'\u2019-]))[("'*_\[`]{{0,4}}+
     (?P<is_correct>(?-i:[A-Z]))[)"'*_\]`]{{0,4}}+
@@ -54,8 +55,8 @@ _ANCHOR = re.compile(_RULES, re.IGNORECASE | re.MULTILINE | re.VERBOSE)
 _PROSE = {"answer_is", "statement_is", "correction", "revision"}
 _LOOK_BACK = 80
 # What may stand between "think" and "answer is"; a new line begins a new sentence unless it goes on in small letters.
-_TAIL = r"""(?:(?:[ \t]+|[ \t]*\n(?=(?-i:[a-z])))(?:that|the|an?|this|correct|right|final|best|only|most|likely|option|choice
-    |answer|que|la|che|het|bonne|mejor|правильный)\b|,[ \t](?:dass|die|что)\b)*[ \t("'*_\[\u201c\u2018]*$"""
+_TAIL = r"""(?:(?:[ \t]+|[ \t]*\n(?=(?-i:[a-z])))(?:that|the|an?|this|correct|right|final|best|only|most|likely|option
+    |choice|answer|que|la|che|het|bonne|mejor|правильный)\b|,[ \t](?:dass|die|что)\b)*[ \t("'*_\[\u201c\u2018]*$"""
 _HYPOTHETICAL = re.compile(
     rf"""
     (?:\b(?:if|when|whether|suppose|supposing|assume|assuming|unless|wonder\w*|(?:nobody|no\s\w+)\s(?:thinks|says))
@@ -85,7 +86,7 @@ _REPORT = re.compile(
       |\b(?:sagen|denken|glauben|meinen|behaupten|zeggen|denken|pensent|croient|disent|creen|piensan|dicen|credono
         |pensano|dicono|acham|pensam|dizem|думают|считают|говорят)
       |(?:人|人们|大家|学生|他|她)[^。,\n]{{0,4}}(?:认为|以为|觉得|说)正?确?的?)
-    (?P<quote>[,:]?\s*["'\u201c\u2018\u00ab])?{_TAIL}
+    (?P<quote>[,:]?\s*["'\u201c\u2018\u00ab](?:(?:the|my)\b)?)?{_TAIL}
     """,
     re.IGNORECASE | re.VERBOSE,
 )
@@ -94,8 +95,8 @@ _ALTERNATIVE = re.compile(
     r"(?<!\w)[A-Z][)\]*_\"']*\s*(?:\bor|\band|\bnor|/|&|,)\s*(?:option\s+|choice\s+)?[(\[*_\"']*$"
 )
 _OTHER_STATEMENT = re.compile(
-    r"(?:boxed\{[^{}\n]{0,40}\}[)\]*$\\]*\s*(?:\bor|\band|\bnor|/|&|,)|(?<!\w)[A-Z][)\]}*_\"'$]*\s+or)"
-    r"\s*(?:(?:the|that|maybe|perhaps)\s+)*[(\[*_\"'$\\]*$"
+    r"(?:boxed\{[^{}\n]{0,40}\}[)\]*$\\]*[ \t]*(?:\bor|\band|\bnor|/|&|,)|(?<!\w)[A-Z][)\]}*_\"'$]*[ ]or)"
+    r"[ \t]*(?:(?:the|that|maybe|perhaps)[ ])*[(\[*_\"'$\\]*$"
 )
 _INTERJECTED = re.compile(rf"{SENTENCE}(?:{INTERJECTION}){{1,3}}[(\[*_\"']*$", re.IGNORECASE)
 

@@ -48,7 +48,8 @@ _CAPITAL_ALONE = re.compile(
 )
 _SMALL_ALONE = re.compile(rf"{CLOSER}*+[.)]?{CLOSER}*+{END_OF_LINE}")
 _NEXT = (
-    rf"{CLOSER}*+\s*+(?:(?P<sign>[,;/&+\u3001]|\((?=or\b))\s*+(?:(?:{_OR})(?=\W))?|(?:\\text\{{\s*+)?(?P<word>{_OR})(?=\W|[A-Z]))"
+    rf"{CLOSER}*+\s*+(?:(?P<sign>[,;/&+\u3001]|\((?=or\b))\s*+(?:(?:{_OR})(?=\W))?"
+    rf"|(?:\\text\{{\s*+)?(?P<word>{_OR})(?=\W|[A-Z]))"
 )
 _SECOND_LETTER = re.compile(
     rf"{_NEXT}[\s}}]*+(?:(?:option|choice|maybe|perhaps|possibly|even)\s++){{0,2}}{MARK}{{0,16}}+(?P<letter>[A-Z](?!\w)|(?<=\()[a-z](?=\)))"

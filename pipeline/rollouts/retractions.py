@@ -22,7 +22,8 @@ IT_IS = (
     r"|make\s(?:that|it)|es(?:\sist)?|è|é|c['\u2019]est)(?!\w)|应该是|應該是"
 )
 MEANT = (
-    r"(?:I\smeant?(?:\sto\ssay)?|make\sthat|ich\smein(?:t)?e|je\sv(?:oulais|eux)\sdire|quise\sdecir|volevo\sdire|quis\sdizer)\b"
+    r"(?:I\smeant?(?:\sto\ssay)?|make\sthat|ich\smeint?e|je\s(?:voulais|veux)\sdire|quise\sdecir|volevo\sdire"
+    r"|quis\sdizer)\b"
 )
 _WITHDRAWAL = r"""
     (?:(?:please|so)\s)?(?:disregard|forget|strike|scratch|ignore)\s(?:that|this|it|(?:my|the)\s(?:\w{1,20}\s)?answer)\b
@@ -34,7 +35,7 @@ _WITHDRAWAL = r"""
 _DENIAL = r"""
     (?:that|this|it)(?:['\u2019]s|\s(?:is|was))\s(?:wrong|incorrect|not\s(?:right|correct)|a\smistake)\b
     |(?:that|this|it)\s(?:cannot|can\snot|can['\u2019]t|isn['\u2019]t)\s(?:be\s)?(?:right|correct)\b
-    |(?:das\sist\sfalsch|dat\sis\sfout|c['\u2019]est\sfaux|es\s(?:falso|incorrecto)|è\ssbagliato|está\serrado|это\sневерно)\b
+    |(?:das\sist\sfalsch|dat\sis\sfout|c['\u2019]est\sfaux|es\s(?:falso|incorrecto)|è\ssbagliato|está\serrado)\b
 """
 _RETRACTION = re.compile(
     rf"""

@@ -61,7 +61,7 @@ REASON = r"(?:because|since|as|which|due)\b"
 MARKS = re.compile(rf"{MARK}{{0,16}}+")
 INSTEAD = (
     r"(?:option\s)?[(*]{0,3}(?-i:[A-Z])[)*]{0,3}[,;.]?\s"
-    r"(?:but|rather|it['\u2019]s|it\sis|sondern|maar|mais|sino|ma|mas|а)\b"
+    r"(?:but|rather|it['\u2019]s|it\sis|sondern|maar|mais|sino|ma|mas)\b"
 )
 """After "not": the denied letter and the word that announces another."""
 _REFUSAL = re.compile(
@@ -72,7 +72,7 @@ _REFUSAL = re.compile(
     |(?:not\senough|insufficient)\s(?:information|data)\b|no\s(?:idea|clue)\b|n/a\b
     |(?:unknown|unclear|unsure|uncertain|undetermined|not\s(?:sure|known|certain|given|applicable)|idk|unbekannt|inconnue?
       |desconocid[oa]|desconhecid[oa]|sconosciut[oa]|onbekend|неизвестно)(?=[\W_]*+(?:\n|\Z)|[.,;]|["*}}])
-    |ich\swei(?:ß|ss)\s(?:es\s)?nicht|keine\sahnung|je\sne\ssais\spas|no\s(?:lo\s)?sé|non\s(?:lo\s)?so|não\ssei|не\sзнаю
+    |ich\swei(?:ß|ss)\s(?:es\s)?nicht|keine\sahnung|je\sne\ssais\spas|no\s(?:lo\s)?sé|non\s(?:lo\s)?so|não\ssei
     |不知道|不确定|未知|わかりません|分かりません|모르)""",
     re.IGNORECASE | re.VERBOSE,
 )
