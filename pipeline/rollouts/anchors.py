@@ -56,7 +56,7 @@ _PROSE = {"answer_is", "statement_is", "correction", "revision"}
 _LOOK_BACK = 80
 # What may stand between "think" and "answer is"; a new line begins a new sentence unless it goes on in small letters.
 _TAIL = r"""(?:(?:[ \t]+|[ \t]*\n(?=(?-i:[a-z])))(?:that|the|an?|this|correct|right|final|best|only|most|likely|option
-    |choice|answer|que|la|che|het|bonne|mejor|правильный)\b|,[ \t](?:dass|die|что)\b)*[ \t("'*_\[\u201c\u2018]*$"""
+    |choice|answer|que|la|che|het|bonne|mejor|правильный)\b|,[ \t](?:dass|die|что)\b)*[ \t("'*_\[\u201c\u2018]*\Z"""
 _HYPOTHETICAL = re.compile(
     rf"""
     (?:\b(?:if|when|whether|suppose|supposing|assume|assuming|unless|wonder\w*|(?:nobody|no\s\w+)\s(?:thinks|says))
@@ -96,7 +96,7 @@ _ALTERNATIVE = re.compile(
 )
 _OTHER_STATEMENT = re.compile(
     r"(?:boxed\{[^{}\n]{0,40}\}[)\]*$\\]*[ \t]*(?:\bor|\band|\bnor|/|&|,)|(?<!\w)[A-Z][)\]}*_\"'$]*[ ]or)"
-    r"[ \t]*(?:(?:the|that|maybe|perhaps)[ ])*[(\[*_\"'$\\]*$"
+    r"[ \t]*(?:(?:the|that|maybe|perhaps)[ ])*[(\[*_\"'$\\]*\Z"
 )
 _INTERJECTED = re.compile(rf"{SENTENCE}(?:{INTERJECTION}){{1,3}}[(\[*_\"']*$", re.IGNORECASE)
 
