@@ -27,21 +27,17 @@ _RULES = rf"""
       | \b(?:answer|ans)(?:[\s*_]*+(?:=>?|->|→|\|)|\s++[-\u2013\u2014]\s|(?<=\bans)\.)
       | (?:{_CJK})\s*+:)
   | (?P<answer_is>\b(?:{_NOUN})
-        (?:\s++(?:to|for|of|here|in|choice|option|letter)\b[^.:\n]{{0,80}}?|,\s\w{{1,20}},)?\s++{_APPEARS}
-      | \b(?:{_FOREIGN})(?:\s++(?:{_QUALITY}))?\s++(?:ist|lautet|is|est|es|[èé]|[-\u2013\u2014])(?!\w)
-      | (?:{_CJK})\s*+(?:应?[是为為]|は|은|는)
-      | \b(?:{_NOUN})\s++isn['\u2019]t\s{INSTEAD}
-      | \b(?:{_FOREIGN})\s(?:{_NOT}){INSTEAD}
-      | (?:{_CJK})不是\s*+[A-Z][,\s]{{0,2}}而是
+        (?:\s++(?:to|for|of|here|in|choice|option|letter)\b[^.:\n]{{0,80}}?|,\s\w{{1,20}},)?\s++(?:{_APPEARS}|isn['\u2019]t\s{INSTEAD})
+      | \b(?:{_FOREIGN})(?:(?:\s++(?:{_QUALITY}))?\s++(?:ist|lautet|is|est|es|[èé]|[-\u2013\u2014])(?!\w)
+        |\s(?:{_NOT}){INSTEAD})
+      | (?:{_CJK})(?:\s*+(?:应?[是为為]|は|은|는)|不是\s*+[A-Z][,\s]{{0,2}}而是)
       | (?<!不)选择?\s*+:?(?=\s*+[\W_]{{0,4}}+[A-Z]\b)
       | \b(?:I|we)(?:\s(?:will|would)|['\u2019](?:ll|d))?\s(?:choose|pick|select|go\swith)\b
         (?!\s\S++\sas\s(?:an?|our|my|its|the)\s(?!(?:final\s|correct\s|best\s|right\s)?(?:{_NOUN}))))
   | (?P<correction>(?:{CORRECTION})[ \t*_]*+\d?[ \t*_]*+:)
   | (?P<revision>\bor\s(?:rather|better)\b,?
-      | {SENTENCE}(?:{INTERJECTION}){{0,3}}+{MEANT},?
-      | {SENTENCE}(?:{INTERJECTION}){{1,4}}+
-        (?:{IT_IS}|(?!\W{{0,4}}[A-Z]\W{{0,4}}\s(?:is|was)\b)
-          (?=[^\n.:,;?!\u3002]{{1,60}}+[.!\u3002)*_"]{{0,4}}+[ \t]*+$)))
+      | {SENTENCE}(?:{MEANT},?|(?:{INTERJECTION}){{1,4}}+(?:{MEANT},?|{IT_IS}|(?!\W{{0,4}}[A-Z]\W{{0,4}}\s(?:is|was)\b)
+          (?=[^\n.:,;?!\u3002]{{1,60}}+[.!\u3002)*_"]{{0,4}}+[ \t]*+$))))
   | (?P<statement_is>\b(?:statement|claim|assertion|proposition)\s++is\b)
   | (?:\b(?P<noun>option|choice|answer|letter)\s++|(?<![\w.'\u2019-]))[("'*_\[`]{{0,4}}+
     (?P<is_correct>(?-i:[A-Z]))[)"'*_\]`]{{0,4}}+
@@ -59,10 +55,10 @@ _TAIL = r"""(?:(?:[ \t]+|[ \t]*\n(?=(?-i:[a-z])))(?:that|the|an?|this|correct|ri
     |choice|answer|que|la|che|het|bonne|mejor|правильный)\b|,[ \t](?:dass|die|что)\b)*[ \t("'*_\[\u201c\u2018]*\Z"""
 _HYPOTHETICAL = re.compile(
     rf"""
-    (?:\b(?:if|when|whether|suppose|supposing|assume|assuming|unless|wonder\w*|(?:nobody|no\s\w+)\s(?:thinks|says))
+    (?:\b(?:if|when|perhaps|maybe|possibly|cannot\s(?:say|claim|conclude)|whether|suppose|supposing|assume|assuming|unless|wonder\w*|(?:nobody|no\s\w+)\s(?:thinks|says))
       |(?:n't|n\u2019t|\bnot|\bnever|\bhardly)\s+(?:really\s+|quite\s+)?(?:think|believe|say|mean|that|claim|conclude|agree
         |sure|certain|convinced|true|right|correct|clear|obvious|follow)
-      |(?<!\bno\s)(?<!\bnot\s)(?<!n't\s)(?<!n\u2019t\s)(?<!\bcannot\s)
+      |(?<!\bno\s)(?<!\bnot\s)(?<!n't\s)(?<!n\u2019t\s)(?<!\bcannot\s)(?<!\bwithout\s)(?<!\bbeyond\s)
        \b(?:doubt\w*|deny|denies|disagree|untrue|false|wrong|incorrect)(?:\s+to\s+\w+)?
       |\b(?:reject|refuse|unlikely|impossible|mistake|misconception|misleading|myth|fallacy|tempting|absurd|error)
        (?:\s+to\s+\w+)?

@@ -22,8 +22,8 @@ _THOUGHT_TAG = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>", re.IGNO
 _NEXT_QUESTION = re.compile(
     r"""
     (?<=\n)[ \t\#*]*+(?:
-      (?:(?:Next|New|Another)[ ])?(?:Question|Q|Frage|Vraag|Pregunta|Domanda|Pergunta|Вопрос|问题|問題|题目|질문|문제)
-        [ \t]*+(?:\d*+[ \t*]*+:|\d++[ \t*]*+[.)]?[ \t*]*+\n)
+      (?:(?:Next|New|Another)[ ])?(?:Question|Q|Problem|Frage|Vraag|Pregunta|Domanda|Pergunta|Вопрос|问题|問題|题目|질문
+        |문제)[ \t]*+(?:\d*+[ \t*]*+:|\d++[ \t*]*+[.)]?[ \t*]*+\n)
       |(?:Problem|Example|Exercise)[ \t]++(?:[2-9]|\d\d)\d*+[ \t*]*+(?:[:.)]|\n)
       |(?:User|Human)[ \t*]*+:)
     |(?<=\n)\#{2,}[ ](?:Instruction|Input)\b

@@ -8,8 +8,8 @@ import re
 SENTENCE = r"(?:(?<=[.!?;,\n(\u2026\u2014\u2013\u3002])|\A)[\s*_]{0,8}+"
 """Start of a sentence or clause."""
 INTERJECTION = (
-    r"(?:(?:but|no|nope|oh|hm{1,4}|actually|sorry|oops|wait|pardon|apologies|my\s(?:mistake|bad)|nein|moment|entschuldigung"
-    r"|nee|non|en\sfait|perd[óo]n|en\srealidad|anzi|scusa|não|na\sverdade|нет|точнее)(?!\w)|不对|不對|いや|아니)"
+    r"(?:(?:but|no|nope|oh|hm{1,4}|actually|sorry|oops|wait|pardon|apologies|my\s(?:mistake|bad)|on\sreflection"
+    r"|just\skidding|instead|better|nein|moment|entschuldigung|nee|non|en\sfait|perd[óo]n|en\srealidad|anzi|scusa|não|na\sverdade|нет|точнее)(?!\w)|不对|不對|いや|아니)"
     r"[,.!:\u2026\u2014\u3002\s]{0,4}+"
 )
 CORRECTION = (
@@ -28,7 +28,9 @@ MEANT = (
 _WITHDRAWAL = r"""
     (?:(?:please|so)\s)?(?:disregard|forget|strike|scratch|ignore)\s(?:that|this|it|(?:my|the)\s(?:\w{1,20}\s)?answer)\b
     |never\s?mind(?=\s*+[.,;!\n]|\s*+\Z)
-    |I\s(?:(?:have\s)?(?:made\s(?:a\smistake|an\serror)|misread|misunderstood|changed\smy\smind)
+    |(?:that|this|my|the)\s(?:(?:previous|first|last|final)\s)?answer\s(?:above\s)?(?:is|was)\s
+     (?:wrong|incorrect|not\s(?:right|correct))\b
+    |I(?:['\u2019]ve)?\s(?:(?:have\s)?(?:made\s(?:a\smistake|an\serror)|misread|misunderstood|changed\smy\smind)
       |was\swrong|take\s(?:that|this|it)\sback|retract|(?:strongly\s)?disagree|meant)\b
 """
 # Only after an interjection: "this is wrong" alone is what an explanation says of the other options.
@@ -47,11 +49,14 @@ _RETRACTION = re.compile(
       |(?:不对|不對|错了)
       |(?:{CORRECTION.replace("edit|update|", "")})[ \t*_]*+:
       |(?:(?:{INTERJECTION}){{1,4}}+(?:(?:{IT_IS})\s)?|(?:or|perhaps|maybe|possibly)\b[,\s]{{0,2}}+
-         (?:(?:maybe|perhaps)\s)?(?:(?:{IT_IS}|it\s(?:might|could|may)\sbe)\s)?)
+         (?:(?:maybe|perhaps)\s)?(?:(?:{IT_IS}|is\sit|it\s(?:might|could|may)\sbe)\s)?
+         |(?:however,?\s)?(?:it|that)\sshould\s(?:be|have\sbeen)\s)
        (?:option\s)?[("'*]{{0,4}}+(?P<rival>(?-i:[A-Z]))(?![\w'\u2019])(?!(?<=[AI])\s(?-i:[a-z]))
        (?![)"'*]{{0,4}}\s(?:is|was)\s(?:wrong|incorrect|not)\b))
+  | \A["')*\]}}$\u201d\u2019]{{0,8}}+,?\s(?:some|many|most|people|they)\s(?:would\s)?
+    (?:say|claim|think|believe)\b
   | \b(?:I\smeant?|or\srather)\s[\d$\\]
-  | \A[\s"')*\]}}$\u201d\u2019]{{0,8}}+(?<!\n)(?:is|was)\s(?:wrong|incorrect|false|not|mistaken)\b
+  | \A["')*\]}}$\u201d\u2019]{{0,8}}+\s(?:is|was)\s(?:wrong|incorrect|false|not|mistaken)\b
   | \b(?:answer\sis|it\sis|it['\u2019]s)\s(?:\w{{1,20}}\s)?not\s[("'*]{{0,4}}(?P<not>(?-i:[A-Z]))\b
   | (?<![\w'\u2019-])[("'*]{{0,4}}+(?P<wrong>(?-i:[A-Z]))[)"'*]{{0,4}}+\s(?:is|was)\s
     (?:wrong|incorrect|not\s(?:right|correct|the\s\w{{1,20}}\s?answer))\b
@@ -64,6 +69,8 @@ def is_retracted(rest: str, letter: str | None) -> bool:
     """Whether ``rest``, which follows a statement of ``letter`` (none for an open answer), takes the statement back."""
     for match in _RETRACTION.finditer(rest):
         denied = match["not"] or match["wrong"]
-        if denied == letter if denied else match["rival"] is None or match["rival"] != letter:
+        if denied and denied != letter:
+            continue
+        if match["rival"] is None or match["rival"] != letter:
             return True
     return False
