@@ -115,8 +115,8 @@ class Anchor:
 
 
 def find_anchors(text: str) -> Iterator[Anchor]:
-    """Yield the announcements in order, without those that are hypothetical or denied."""
-    for match in _ANCHOR.finditer(text):
+    """Yield the announcements, last first, without those that are supposed, reported or denied."""
+    for match in reversed(list(_ANCHOR.finditer(text))):
         rule = str(match.lastgroup) if match["is_correct"] is None else "is_correct"
         before = text[max(0, match.start() - _LOOK_BACK) : match.start()]
         if _WRONG.search(before) or _is_not_asserted(before, rule):

@@ -67,7 +67,7 @@ def extract_answer(response: str, options: Sequence[str], finished: bool = True)
 
 
 def _last_statement(text: str, options: Options) -> Extraction | None:
-    for anchor in reversed(list(find_anchors(text))):
+    for anchor in find_anchors(text):
         if found := _read(text, anchor, options):
             return found
     return options.read_whole(text)
@@ -86,7 +86,7 @@ def _read(text: str, anchor: Anchor, options: Options) -> Extraction | None:
 
 
 def _last_open_statement(text: str) -> Extraction | None:
-    for anchor in reversed(list(find_anchors(text))):
+    for anchor in find_anchors(text):
         if anchor.rule in {"is_correct", "statement_is", "revision"}:
             continue
         if found := read_refusal(text, anchor.value_at) or read_open(

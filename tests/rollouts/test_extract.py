@@ -24,6 +24,7 @@ UNITS = [
     *"\n- |<b>|</b>|'answer':|answer=|I choose |\\text{|\\(|\"|\u201c|A/|A+|I, |Paris or |Paris, |10 |1,000|1/2".split(
         "|"
     ),
+    *"no, |actually |hmm |I mean |sorry, it is |some say |he said: '|Correction: |perhaps |isn't A; it's ".split("|"),
     *"^2|_|Antwort: |\u7b54\u6848\u662f|\u7b54\u3048".split("|"),
 ]
 text = st.one_of(st.text(max_size=80), st.lists(st.sampled_from([*UNITS, *"ABCDabi", *CITIES, ". ", "?"])).map("".join))

@@ -140,8 +140,17 @@ def test_answers_to_permuted_options_are_counted_in_the_sources_order():
 
 def test_what_is_extracted_from_a_permuted_prompt_is_the_option_shown(tiny, monkeypatch):
     """Letter B means the second option shown, which is the first of the source."""
-    monkeypatch.setattr("pipeline.rollouts.sampler.decode", lambda *_: "Answer: B")
+    monkeypatch.setattr("pipeline.rollouts.sampler.decode", lambda *_: "Answer: B\n")
     frame = pool(2).with_columns(permutation=pl.lit([1, 0]))
     rows = sampled(frame, tiny, CONFIG)
     assert set(rows["answer"]) == {"red"}
     assert set(rows["answer_index"]) == {0}
+
+
+def test_an_answer_cut_by_the_limit_is_none(tiny, monkeypatch):
+    monkeypatch.setattr("pipeline.rollouts.sampler.decode", lambda *_: "Answer: B")
+    rows = sampled(pool(4), tiny, CONFIG)
+    cut = rows.filter(finish_reason="length")
+    assert cut.height
+    assert set(cut["extraction"]) == {"unfinished_answer"}
+    assert set(rows.filter(finish_reason="stop")["answer"]) <= {"blue"}

@@ -76,7 +76,7 @@ def test_ends_with_the_end_token_or_at_the_limit(tiny):
 def test_option_probs_are_those_of_a_forward_pass_where_the_letter_stands(tiny, monkeypatch):
     """The first capital letter of a random response is taken as its statement."""
 
-    def first_letter(response, options):
+    def first_letter(response, options, finished):
         at = next((i for i, character in enumerate(response) if character in LETTERS[: len(options)]), None)
         if at is None:
             return Extraction(None, None, "no_statement", None)
