@@ -27,7 +27,8 @@ _RULES = rf"""
       | \b(?:answer|ans)(?:[\s*_]*+(?:=>?|->|→|\|)|\s++[-\u2013\u2014]\s|(?<=\bans)\.)
       | (?:{_CJK})\s*+:)
   | (?P<answer_is>\b(?:{_NOUN})
-        (?:\s++(?:to|for|of|here|in|choice|option|letter)\b[^.:\n]{{0,80}}?|,\s\w{{1,20}},)?\s++(?:{_APPEARS}|isn['\u2019]t\s{INSTEAD})
+        (?:\s++(?:to|for|of|here|in|choice|option|letter)\b[^.:\n]{{0,80}}?|,\s\w{{1,20}},)?
+        \s++(?:{_APPEARS}|isn['\u2019]t\s{INSTEAD})
       | \b(?:{_FOREIGN})(?:(?:\s++(?:{_QUALITY}))?\s++(?:ist|lautet|is|est|es|[èé]|[-\u2013\u2014])(?!\w)
         |\s(?:{_NOT}){INSTEAD})
       | (?:{_CJK})(?:\s*+(?:应?[是为為]|は|은|는)|不是\s*+[A-Z][,\s]{{0,2}}而是)
@@ -55,7 +56,8 @@ _TAIL = r"""(?:(?:[ \t]+|[ \t]*\n(?=(?-i:[a-z])))(?:that|the|an?|this|correct|ri
     |choice|answer|que|la|che|het|bonne|mejor|правильный)\b|,[ \t](?:dass|die|что)\b)*[ \t("'*_\[\u201c\u2018]*\Z"""
 _HYPOTHETICAL = re.compile(
     rf"""
-    (?:\b(?:if|when|perhaps|maybe|possibly|cannot\s(?:say|claim|conclude)|whether|suppose|supposing|assume|assuming|unless|wonder\w*|(?:nobody|no\s\w+)\s(?:thinks|says))
+    (?:\b(?:if|when|whether|suppose|supposing|assume|assuming|unless|wonder\w*|perhaps|maybe|possibly
+        |cannot\s(?:say|claim|conclude)|(?:nobody|no\s\w+)\s(?:thinks|says))
       |(?:n't|n\u2019t|\bnot|\bnever|\bhardly)\s+(?:really\s+|quite\s+)?(?:think|believe|say|mean|that|claim|conclude|agree
         |sure|certain|convinced|true|right|correct|clear|obvious|follow)
       |(?<!\bno\s)(?<!\bnot\s)(?<!n't\s)(?<!n\u2019t\s)(?<!\bcannot\s)(?<!\bwithout\s)(?<!\bbeyond\s)
@@ -64,7 +66,7 @@ _HYPOTHETICAL = re.compile(
        (?:\s+to\s+\w+)?
       |\bno\s+(?!doubt|question|denying)\w+\s+(?:that|to\s+\w+)
       |\b(?:would|could|might|may)\s+(?:mean|imply|suggest)
-      |\b(?:idea|notion|belief|view|assumption|hypothesis|possibility|theory|rumou?r)
+      |\b(?:idea|notion|belief|view|assumption|hypothesis|possibility|theory|rumou?r)\s+that
       |\b(?:his|her|their|(?:student|friend|teacher|colleague|classmate|user)s?['\u2019]s?)
       |\b(?:si|(?<!per\ )se|als|если)
       |(?:如果|假如|假设|若|もし|만약)正?确?的?)
@@ -78,8 +80,8 @@ _REPORT = re.compile(
     rf"""
     (?P<mine>{_MINE}(?:say|think|believe|claim|guess|suppose|argue|expect|feel|denken|glauben|meinen)\b{_TAIL})
     |(?:\b(?:say|think|believe|claim|guess|argue|expect|feel|insist|imagine|assert)s?
-      |\b(?:said|thought|believed|claimed|guessed|argued|expected|felt|told(?:\s\w+)?|wrote|written|insisted)
-      |\b(?:sagen|denken|glauben|meinen|behaupten|zeggen|denken|pensent|croient|disent|creen|piensan|dicen|credono
+      |\b(?:said|thought|believed|claimed|guessed|argued|(?<!\bas\ )expected|felt|told(?:\s\w+)?|wrote|written|insisted)
+      |\b(?:sagen|denken|glauben|meinen|behaupten|zeggen|pensent|croient|disent|creen|piensan|dicen|credono
         |pensano|dicono|acham|pensam|dizem|думают|считают|говорят)
       |(?:人|人们|大家|学生|他|她)[^。,\n]{{0,4}}(?:认为|以为|觉得|说)正?确?的?)
     (?P<quote>[,:]?\s*["'\u201c\u2018\u00ab](?:(?:the|my)\b)?)?{_TAIL}
