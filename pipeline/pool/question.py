@@ -15,8 +15,9 @@ from pipeline.seeding import derive_seed
 # All but tab, line feed and carriage return; in real sources mostly LaTeX whose \b, \a or \v became one character.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_CAPITALS = re.compile(r"(?<![^\s\0])[^\w\s\0]*\w[^\s\0]*?[A-Z][^\s\0]*")
-"""A word with a capital after its first letter or digit."""
+# Searched for from a capital on: words matched from their beginning would double the time of an ingestion.
+_FROM_CAPITAL = re.compile(r"[A-Z](?<=[^\s\0].)[^\s\0]*")
+_INNER_CAPITAL = re.compile(r"\W*\w.*[A-Z]", re.DOTALL)
 MAX_SYMBOL_LETTERS = 3
 """A word of capitals is a symbol up to this length (MJ, AA, DNA), and shouting beyond it; own choice."""
 _SIMPLE = bytes([0, *range(0x20, 0x7F)])
@@ -116,11 +117,19 @@ def _fold(texts: Sequence[str]) -> list[str]:
 
 def _fold_case(text: str) -> str:
     parts, end = [], 0
-    for word in _CAPITALS.finditer(text):
-        if any(map(str.isdigit, word[0])) or sum(map(str.isalpha, word[0])) <= MAX_SYMBOL_LETTERS:
-            parts += [text[end : word.start()].casefold(), word[0]]
-            end = word.end()
+    for found in _FROM_CAPITAL.finditer(text):
+        start = found.start()
+        while start > end and text[start - 1] != "\0" and not text[start - 1].isspace():
+            start -= 1
+        if _is_symbol(word := text[start : found.end()]):
+            parts += [text[end:start].casefold(), word]
+            end = found.end()
     return "".join([*parts, text[end:].casefold()])
+
+
+def _is_symbol(word: str) -> bool:
+    brief = sum(map(str.isalpha, word)) <= MAX_SYMBOL_LETTERS or any(map(str.isdigit, word))
+    return brief and _INNER_CAPITAL.match(word) is not None
 
 
 def _digest(text: str, options: Sequence[str]) -> str:
