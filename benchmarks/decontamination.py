@@ -3,11 +3,13 @@
 Each file of ``--data`` (SciKnowEval's jsonl files, MMLU-Pro's test.parquet) is shuffled and halved into evaluation
 questions and a clean pool. ``--plants`` evaluation questions of each kind are put into the pool: verbatim, re-cased,
 with options shuffled, and edited (10 to 20 % of the words of stem and options, numbers and formulas left alone,
-replaced by random words or deleted, options shuffled too; texts of fewer than ``MIN_WORDS`` such words are not edited).
+replaced by random words or deleted, options shuffled too; texts of fewer than ``MIN_WORDS`` such words are not edited),
+and with ``FEWER_OPTIONS`` of at least twice as many options.
 
 The halves themselves share questions, as published files hold reworded copies. A clean row that is found counts as such
 a *twin*, not as false alarm, if it reads like the question that it is said to be independently of the detector's
-weights (``is_twin``). Precision is that of each kind alone beside all clean rows.
+weights (``is_twin``). Precision is that of each kind alone beside all clean rows. Beside the files, what is found where
+nothing leaked: the embedded pool against its in-domain test, and a template with three fillings against itself.
 ``python -m benchmarks.decontamination --data DIR``.
 """
 
@@ -16,6 +18,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +26,14 @@ import polars as pl
 from scipy.stats import binomtest
 
 from benchmarks.machine import RESULTS, describe_machine, store_report
-from pipeline.config import PoolConfig, RawPoolConfig
+from pipeline.config import PROJECT_ROOT, PoolConfig, RawPoolConfig
 from pipeline.deduplication.contamination import contaminated
 from pipeline.deduplication.features import words
 from pipeline.pool.ingest import Ingestion
 
 OUTPUT = RESULTS / "decontamination.json"
 MIN_WORDS = 10
+FEWER_OPTIONS = 4
 SHOWN = 10
 """False alarms and misses listed per file."""
 
@@ -59,6 +63,11 @@ def edit(row: Row, rng: random.Random, vocabulary: list[str]) -> None:
     rng.shuffle(row["options"])
 
 
+def drop_options(row: Row, rng: random.Random, _: list[str]) -> None:
+    """Keep ``FEWER_OPTIONS`` options, as a set of four options extended to ten has it."""
+    row["options"] = rng.sample(row["options"], FEWER_OPTIONS)
+
+
 def editable(row: Row) -> list[tuple[int, int]]:
     """Return the places (number of the text, number of the word) of plain words."""
     texts = [row["question"], *row["options"]]
@@ -70,12 +79,21 @@ KINDS: dict[str, Callable[[Row, random.Random, list[str]], None]] = {
     "re-cased": recase,
     "options shuffled": shuffle,
     "edited": edit,
+    "fewer options": drop_options,
 }
+
+
+def eligible(row: Row, kind: str) -> bool:
+    """Return whether a row can be changed so."""
+    if kind == "fewer options":
+        return len(row["options"]) >= 2 * FEWER_OPTIONS
+    return kind != "edited" or len(editable(row)) >= MIN_WORDS
 
 
 def read(path: Path) -> pl.DataFrame:
     """Read a published file."""
-    layout = {"domain_column": "category"} if path.suffix == ".parquet" else {"format": "sciknoweval"}
+    embedded = path.is_relative_to(PROJECT_ROOT)
+    layout = {"domain_column": "category"} if path.suffix == ".parquet" else {} if embedded else {"format": "sciknoweval"}
     section = RawPoolConfig.model_validate({"path": str(path), "max_quarantined_share": 1.0, **layout})
     return pl.concat([batch.raw_pool for batch in Ingestion(section)]).select("id", "question", "options", "source")
 
@@ -85,8 +103,8 @@ def plants(evaluation: pl.DataFrame, n: int, rng: random.Random) -> Iterator[Row
     vocabulary = sorted({word for text in evaluation["question"] for word in text.split() if word.isalpha()})
     for kind, change in KINDS.items():
         rows = evaluation.sort("id").to_dicts()
-        eligible = [row for row in rows if kind != "edited" or len(editable(row)) >= MIN_WORDS]
-        for row in rng.sample(eligible, min(n, len(eligible))):
+        fit = [row for row in rows if eligible(row, kind)]
+        for row in rng.sample(fit, min(n, len(fit))):
             change(row, rng, vocabulary)
             yield row | {"leak": row["id"], "kind": kind, "id": f"{kind}/{row['id']}"}
 
@@ -106,6 +124,29 @@ def share(k: int, n: int) -> Row:
         return {"n": 0}
     interval = binomtest(k, n).proportion_ci(method="wilson")
     return {"n": n, "value": k / n, "wilson_95": [interval.low, interval.high]}
+
+
+def comparisons() -> pl.DataFrame:
+    """Return all questions of a template with three fillings and options that say nothing."""
+    properties = ("mass", "density", "hardness", "price", "lustre", "age")
+    things = ("iron", "gold", "zinc", "tin", "lead", "nickel", "cobalt", "copper", "silver", "radium")
+    stems = [f"Is the {a} of {b} larger than that of {c}?" for a in properties for b, c in permutations(things, 2)]
+    rows = [(f"{i:03}", stem, ["Yes", "No"], f"comparisons:{i + 1}") for i, stem in enumerate(stems)]
+    return pl.DataFrame(rows, schema=["id", "question", "options", "source"], orient="row")
+
+
+def templated(seed: int) -> Row:
+    """Count what is found where no question leaked, only templates are shared."""
+    reference = PROJECT_ROOT / "data" / "reference"
+    mixed = comparisons().sample(fraction=1, shuffle=True, seed=seed)
+    cases = {
+        "embedded pool": (read(reference / "pool.jsonl"), read(reference / "in_domain_test.jsonl")),
+        "three fillings": (mixed[108:], mixed[:108]),
+    }
+    return {
+        name: share(contaminated(pool, evaluation, PoolConfig()).height, pool.height)
+        for name, (pool, evaluation) in cases.items()
+    }
 
 
 def measure(path: Path, n: int, seed: int) -> Row:
@@ -156,16 +197,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with the published files, at any depth")
     parser.add_argument("--plants", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     paths = sorted([*options.data.rglob("*.jsonl"), *options.data.rglob("test.parquet")])
     report = {
         "machine": describe_machine("decontamination", ("polars", "numpy", "scipy")),
-        "setting": {"plants": options.plants, "seed": options.seed, "pool": PoolConfig().model_dump()},
-        "files": {
-            path.stem if path.suffix == ".jsonl" else "mmlu_pro": measure(path, options.plants, options.seed)
-            for path in paths
+        "setting": {"plants": options.plants, "pool": PoolConfig().model_dump()},
+        "seeds": {
+            seed: {
+                "templates": templated(seed),
+                "files": {
+                    path.stem if path.suffix == ".jsonl" else "mmlu_pro": measure(path, options.plants, seed)
+                    for path in paths
+                },
+            }
+            for seed in options.seeds
         },
     }
     store_report(report, options.output)

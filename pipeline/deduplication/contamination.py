@@ -26,6 +26,8 @@ EMBEDDED_WEIGHT: Final = 50.0
 """Weight (nats, about eight rare n-grams) from which on a question counts as found inside a longer one; own choice."""
 MIN_OVERLAP: Final = 0.5
 """What stem, fillings and options must share each for a hit; own choice."""
+MIN_TEMPLATE_FILLINGS: Final = 0.8
+"""Fillings of a template that must agree, in their order: all of four, four of five; own choice."""
 TELLING_WEIGHT: Final = 10.0
 TELLING_SHARE: Final = 0.1
 """Options of this weight (nats), or this share of the stem's, must agree; less says nothing, as Yes and No do."""
@@ -50,6 +52,8 @@ class Match(NamedTuple):
     stem: float
     options: float | None
     fillings: float
+    templated: bool
+    """Whether the evaluation question is one of a template."""
 
 
 def contaminated(pool: pl.DataFrame, evaluation: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
@@ -114,20 +118,27 @@ class _EvaluationIndex:
         theirs = self.documents[candidate]
         shared, stem_weight = self._overlap(own.stem, theirs.stem)
         stem = _share(shared, stem_weight)
-        fillings = self._fillings(words(question), self.stems[candidate])
+        fillings = self._fillings(words(question), candidate)
+        templated = bool(self.templates[candidate])
         if not own.options.size or not theirs.options.size:
-            return Match(stem, stem, None, fillings)
-        in_options, option_weight = self._overlap(own.options, theirs.options)
-        score = _share(shared + in_options, stem_weight + option_weight)
-        telling = option_weight >= min(TELLING_WEIGHT, TELLING_SHARE * stem_weight)
-        return Match(score, stem, _share(in_options, option_weight) if telling else None, fillings)
+            return Match(stem, stem, None, fillings, templated)
+        in_options = self.weights.shared(own.options, theirs.options)
+        fewer, more = sorted(float(self.weights(side.options).sum()) for side in (own, theirs))
+        # Against the fewer: the same question may come with four options here and with ten there.
+        score = _share(shared + in_options, stem_weight + fewer)
+        telling = more >= min(TELLING_WEIGHT, TELLING_SHARE * stem_weight)
+        return Match(score, stem, _share(in_options, fewer) if telling else None, fillings, templated)
 
     def is_hit(self, match: Match) -> bool:
-        """Return whether a match is contamination."""
-        parts = (match.stem, match.fillings, match.options)
-        return match.score >= self.config.contamination_threshold and all(
-            part is None or part >= MIN_OVERLAP for part in parts
-        )
+        """Return whether a match is contamination.
+
+        One of several numbers changed, or a "not" put in, is no excuse outside of templates: whoever has learnt the
+        answer to the one has an advantage with the other.
+        """
+        if match.fillings < (MIN_TEMPLATE_FILLINGS if match.templated else MIN_OVERLAP):
+            return False
+        enough = match.stem >= MIN_OVERLAP and (match.options is None or match.options >= MIN_OVERLAP)
+        return enough and match.score >= self.config.contamination_threshold
 
     def _overlap(self, own: Hashes, theirs: Hashes) -> tuple[float, float]:
         """Return the shared weight and what it is to be compared with.
@@ -138,11 +149,21 @@ class _EvaluationIndex:
         whole, around = float(self.weights(theirs).sum()), float(self.weights(own).sum())
         return self.weights.shared(own, theirs), max(whole, min(around, EMBEDDED_WEIGHT))
 
-    def _fillings(self, own: Sequence[str], theirs: Sequence[str]) -> float:
-        """Return the share of the evaluation's numbers, formulas and the like that the pool question repeats."""
+    def _fillings(self, own: Sequence[str], candidate: int) -> float:
+        """Return the share of the evaluation's fillings that the pool question repeats.
+
+        Those are all words that are not of the template, where one was found, and must come in the same order: whether
+        iron is heavier than gold is another question than whether gold is heavier than iron. Elsewhere they are
+        numbers, formulas and the like, the rare ones with more weight.
+        """
+        template, theirs = self.templates[candidate], self.stems[candidate]
+        if template:
+            mine, asked = ([word for word in stem if word not in template] for stem in (own, theirs))
+            blocks = SequenceMatcher(None, mine, asked, autojunk=False).get_matching_blocks()
+            return _share(sum(block.size for block in blocks), len(asked))
         texts = (" ".join(word for word in stem if not is_plain(word)) for stem in (own, theirs))
-        mine, asked = (Features.of(text, (), 1).stem for text in texts)
-        return _share(self.weights.shared(mine, asked), float(self.weights(asked).sum()))
+        numbers, needed = (Features.of(text, (), 1).stem for text in texts)
+        return _share(self.weights.shared(numbers, needed), float(self.weights(needed).sum()))
 
     def _features(self, rows: pl.DataFrame) -> Iterator[Features]:
         for question, options in rows.select("question", "options").iter_rows():

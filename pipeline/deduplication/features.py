@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from string import ascii_lowercase
 from typing import Final, Self
 
 import numpy as np
@@ -28,6 +29,7 @@ _PLAIN = re.compile(r"[^\W\d_]+(?:[-'\u2019][^\W\d_]+)*")
 MAX_WORD_CHARS: Final = 25
 """Longer words are sequences or names of compounds; own choice."""
 PIECE_CHARS: Final = 8
+_LABEL = re.compile(r"\(?([A-Za-z])[.)]\s+")
 _DF_BITS: Final = 22
 """Log of the size of the table of document frequencies: 16 MiB whatever the pool; a collision lowers a weight."""
 
@@ -49,6 +51,16 @@ def ngrams(tokens: Sequence[str], size: int) -> Iterator[str]:
     for length in range(1, size + 1):
         for start in range(len(tokens) - length + 1):
             yield " ".join(tokens[start : start + length])
+
+
+def unlabelled(options: Iterable[str]) -> list[str]:
+    """Return ``options`` without labels such as "(A) ", "B. " or "c) ", where these are the first letters, each once."""
+    options = list(options)
+    labels = [_LABEL.match(option) for option in options]
+    letters = sorted(label[1].casefold() for label in labels if label)
+    if len(options) < 2 or letters != list(ascii_lowercase[: len(options)]):  # as in E. coli, B. subtilis
+        return options
+    return [_LABEL.sub("", option, count=1) for option in options]
 
 
 def _pieces(word: str) -> list[str]:
@@ -74,11 +86,11 @@ class Features:
     ) -> Self:
         """Hash a question, the words of ``template`` left out of its stem.
 
-        The options' order does not matter: no n-gram spans two of them.
+        The options' order does not matter, as no n-gram spans two of them, nor do their labels.
         """
         runs = (list(run) for masked, run in groupby(words(question), key=template.__contains__) if not masked)
         stem = (gram for run in runs for gram in ngrams(run, ngram_size))
-        grams = (gram for option in options for gram in ngrams(words(option), ngram_size))
+        grams = (gram for option in unlabelled(options) for gram in ngrams(words(option), ngram_size))
         return cls(_hashes(stem, 0), _hashes(grams, 1))
 
     @property
