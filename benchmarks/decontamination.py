@@ -90,10 +90,10 @@ def eligible(row: Row, kind: str) -> bool:
     return kind != "edited" or len(editable(row)) >= MIN_WORDS
 
 
-def read(path: Path) -> pl.DataFrame:
-    """Read a published file."""
-    embedded = path.is_relative_to(PROJECT_ROOT)
-    layout = {"domain_column": "category"} if path.suffix == ".parquet" else {} if embedded else {"format": "sciknoweval"}
+def read(path: Path, **layout: str) -> pl.DataFrame:
+    """Read a file, published or of the given layout."""
+    if not layout:
+        layout = {"domain_column": "category"} if path.suffix == ".parquet" else {"format": "sciknoweval"}
     section = RawPoolConfig.model_validate({"path": str(path), "max_quarantined_share": 1.0, **layout})
     return pl.concat([batch.raw_pool for batch in Ingestion(section)]).select("id", "question", "options", "source")
 
@@ -110,12 +110,15 @@ def plants(evaluation: pl.DataFrame, n: int, rng: random.Random) -> Iterator[Row
 
 
 def is_twin(one: Row, other: Row) -> bool:
-    """Return whether two rows read alike: stems by words, with the same numbers, and options by characters."""
+    """Return whether two rows read alike: stems by words, with the same numbers; options by half or by characters."""
     stems = [words(row["question"]) for row in (one, other)]
     numbers = [{word for word in stem if any(map(str.isdigit, word))} for stem in stems]
-    options = [" ".join(sorted(map(str.casefold, row["options"]))) for row in (one, other)]
+    choices = [set(map(str.casefold, row["options"])) for row in (one, other)]
+    common = len(choices[0] & choices[1]) >= 0.5 * min(map(len, choices))
+    options = [" ".join(sorted(choice)) for choice in choices]
     alike = SequenceMatcher(None, *stems, autojunk=False).ratio()
-    return numbers[0] == numbers[1] and alike >= 0.8 and SequenceMatcher(None, *options, autojunk=False).ratio() >= 0.5
+    common = common or SequenceMatcher(None, *options, autojunk=False).ratio() >= 0.5
+    return numbers[0] == numbers[1] and alike >= 0.8 and common
 
 
 def share(k: int, n: int) -> Row:
@@ -140,7 +143,9 @@ def templated(seed: int) -> Row:
     reference = PROJECT_ROOT / "data" / "reference"
     mixed = comparisons().sample(fraction=1, shuffle=True, seed=seed)
     cases = {
-        "embedded pool": (read(reference / "pool.jsonl"), read(reference / "in_domain_test.jsonl")),
+        "embedded pool": tuple(
+            read(reference / name, format="auto") for name in ("pool.jsonl", "in_domain_test.jsonl")
+        ),
         "three fillings": (mixed[108:], mixed[:108]),
     }
     return {

@@ -73,13 +73,17 @@ DROPPED = _table(
         False,
         "contaminated, near_duplicate, in_domain_test, out_of_domain_test, or tied_to_test (of one group with a test)",
     ),
-    twin=(pa.large_string(), True, "id of the keeper or of the evaluation question; null for held-out questions"),
+    twin=(
+        pa.large_string(),
+        True,
+        "id of the keeper (in pool or test) or of the evaluation question; null if held out",
+    ),
     similarity=(pa.float64(), True, "weighted Jaccard index with the keeper, or share of the evaluation question"),
     source=(pa.large_string(), False, "file name and line or row number, from 1"),
 )
 CONTAMINATION = _table(
     id=_ID,
-    evaluation_id=(pa.large_string(), False, "id of the evaluation question that the pool question repeats"),
+    evaluation_id=(pa.large_string(), False, "id of the evaluation question, or that of a test split off, it repeats"),
     evaluation_source=(pa.large_string(), False, "its file name and line or row number, from 1"),
     score=(pa.float64(), False, "share of its n-grams, stem and options, weighted by rarity, in the pool question"),
     stem_overlap=(pa.float64(), False, "the same of the stem, words of its template left out"),

@@ -24,8 +24,9 @@ N_CANDIDATES: Final = 5
 """Evaluation questions compared in detail per pool question; own choice."""
 EMBEDDED_WEIGHT: Final = 50.0
 """Weight (nats, about eight rare n-grams) from which on a question counts as found inside a longer one; own choice."""
-MIN_OVERLAP: Final = 0.5
-"""What stem, fillings and options must share each for a hit; own choice."""
+MIN_STEM: Final = 0.5
+MIN_OVERLAP: Final = 0.55
+"""What the stems must share for a hit, and what fillings and options must, each: more than one of two; own choice."""
 MIN_TEMPLATE_FILLINGS: Final = 0.8
 """Fillings of a template that must agree, in their order: all of four, four of five; own choice."""
 TELLING_WEIGHT: Final = 10.0
@@ -137,7 +138,7 @@ class _EvaluationIndex:
         """
         if match.fillings < (MIN_TEMPLATE_FILLINGS if match.templated else MIN_OVERLAP):
             return False
-        enough = match.stem >= MIN_OVERLAP and (match.options is None or match.options >= MIN_OVERLAP)
+        enough = match.stem >= MIN_STEM and (match.options is None or match.options >= MIN_OVERLAP)
         return enough and match.score >= self.config.contamination_threshold
 
     def _overlap(self, own: Hashes, theirs: Hashes) -> tuple[float, float]:

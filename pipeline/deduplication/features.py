@@ -54,7 +54,7 @@ def ngrams(tokens: Sequence[str], size: int) -> Iterator[str]:
 
 
 def unlabelled(options: Iterable[str]) -> list[str]:
-    """Return ``options`` without labels such as "(A) ", "B. " or "c) ", where these are the first letters, each once."""
+    """Return ``options`` without labels such as "(A) ", "B. " or "c) ", where these are the first letters."""
     options = list(options)
     labels = [_LABEL.match(option) for option in options]
     letters = sorted(label[1].casefold() for label in labels if label)

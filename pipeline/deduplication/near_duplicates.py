@@ -16,7 +16,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.config import PoolConfig
-from pipeline.deduplication.features import Features, Hashes, RarityWeights, is_plain, words
+from pipeline.deduplication.features import Features, Hashes, RarityWeights
+from pipeline.deduplication.meaning import ask_differently
 
 BATCH_ROWS: Final = 1_000
 RECALL: Final = 0.99
@@ -32,6 +33,7 @@ _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 def near_duplicates(pool: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
     """Return ``id``, ``group`` and ``similarity`` for every question of ``pool`` (columns id, question, options).
 
+    Questions that differ in a number, formula, name, negation or opposite word are none, however alike they read.
     ``group`` is the smallest id among the question's near-duplicates: its keeper. ``similarity`` is the smaller of the
     weighted Jaccard indices of stem and options with the keeper, 1 for the keeper itself. Rows come sorted by id; the
     order of ``pool`` does not matter.
@@ -42,12 +44,12 @@ def near_duplicates(pool: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
     for document in features:
         weights.add(document)
     pairs = _candidates(_signatures(features, weights, config), config)
-    fillings = [_fillings(question) for question in pool["question"]]
+    questions = pool["question"]
     near = [
         (a, b)
         for a, b in pairs
-        if fillings[a] == fillings[b]
-        and similarity(features[a], features[b], weights) >= config.near_duplicate_threshold
+        if similarity(features[a], features[b], weights) >= config.near_duplicate_threshold
+        and not ask_differently(questions[a], questions[b])
     ]
     keepers = _smallest_members(near, pool.height)
     return pl.DataFrame(
@@ -68,11 +70,6 @@ def similarity(a: Features, b: Features, weights: RarityWeights) -> float:
     # A question that comes with options once and without them once is the same question.
     stem = weights.jaccard(a.stem, b.stem)
     return min(stem, weights.jaccard(a.options, b.options)) if a.options.size and b.options.size else stem
-
-
-def _fillings(question: str) -> frozenset[str]:
-    """Return numbers, formulas and the like: questions in which they differ are different, however alike they read."""
-    return frozenset(word for word in words(question) if not is_plain(word))
 
 
 def _signatures(features: list[Features], weights: RarityWeights, config: PoolConfig) -> npt.NDArray[np.uint32]:

@@ -9,7 +9,7 @@ from pipeline.config import PoolConfig
 from pipeline.deduplication.contamination import EVIDENCE_SCHEMA, contaminated
 from pipeline.deduplication.families import stem_families
 from pipeline.deduplication.near_duplicates import near_duplicates
-from pipeline.deduplication.split import Part, split
+from pipeline.deduplication.split import Fate, split
 from pipeline.schemas import DROPPED, POOL, RAW_POOL
 
 
@@ -37,38 +37,49 @@ class Pruned:
 def prune(raw_pool: pl.DataFrame, evaluation: pl.DataFrame | None, config: PoolConfig) -> Pruned:
     """Leave out contaminated questions, near-duplicates and held-out tests, in this order.
 
-    Both tables are of schema RAW_POOL; ``evaluation`` holds the questions that must not stand in the pool, if any.
+    Groups and families are kept together by a split, but they are no measure of contamination: what then still stands
+    in a test is left out too. Both tables are of schema RAW_POOL; ``evaluation`` holds the questions that must not
+    stand in the pool, if any.
     """
-    evidence = pl.DataFrame(schema=EVIDENCE_SCHEMA)
-    if evaluation is not None and not evaluation.is_empty():
-        evidence = contaminated(raw_pool, evaluation, config)
-    clean = raw_pool.join(evidence, on="id", how="anti", maintain_order="left")
+    leaked = _leaks(raw_pool, evaluation, config)
+    clean = raw_pool.join(leaked, on="id", how="anti", maintain_order="left")
     groups = near_duplicates(clean, config)
     copies = groups.filter((pl.col("id") != pl.col("group")) & config.drop_near_duplicates)
     kept = clean.join(copies, on="id", how="anti", maintain_order="left")
     named = kept.join(groups.select("id", "group"), on="id", maintain_order="left")
     named = named.join(stem_families(kept), on="id", maintain_order="left")
     parted = named.join(split(named, config), on="id", maintain_order="left")
-    held = parted.filter(pl.col("part") != Part.POOL)
+    tests = parted.filter(pl.col("fate").is_in([Fate.IN_DOMAIN_TEST, Fate.OUT_OF_DOMAIN_TEST]))
+    crossing = _leaks(parted.filter(pl.col("fate") == Fate.POOL), tests, config)
+    parted = parted.join(crossing, on="id", how="anti", maintain_order="left")
+    evidence = pl.concat([leaked, crossing]).sort("id")
+    held = parted.filter(pl.col("fate") != Fate.POOL)
     dropped = pl.concat(
         [
-            _reasons(evidence, pl.lit("contaminated"), "evaluation_id", "score"),
-            _reasons(copies, pl.lit("near_duplicate"), "group", "similarity"),
-            held.select("id", reason="part", twin=pl.lit(None, pl.String), similarity=pl.lit(None, pl.Float64)),
+            _reasons(evidence, pl.lit(Fate.CONTAMINATED), "evaluation_id", "score"),
+            _reasons(copies, pl.lit(Fate.NEAR_DUPLICATE), "group", "similarity"),
+            held.select("id", reason="fate", twin=pl.lit(None, pl.String), similarity=pl.lit(None, pl.Float64)),
         ]
     )
     return Pruned(
-        pool=parted.filter(pl.col("part") == Part.POOL).select(POOL.names),
+        pool=_part(parted, Fate.POOL, POOL),
         dropped=dropped.join(raw_pool, on="id").sort("id").select(DROPPED.names),
         contamination=evidence,
-        in_domain_test=_test(parted, Part.IN_DOMAIN_TEST, RAW_POOL),
-        out_of_domain_test=_test(parted, Part.OUT_OF_DOMAIN_TEST, RAW_POOL),
+        in_domain_test=_part(parted, Fate.IN_DOMAIN_TEST, RAW_POOL),
+        out_of_domain_test=_part(parted, Fate.OUT_OF_DOMAIN_TEST, RAW_POOL),
     )
+
+
+def _leaks(pool: pl.DataFrame, evaluation: pl.DataFrame | None, config: PoolConfig) -> pl.DataFrame:
+    """Return the evidence, none without questions on one of the sides."""
+    if evaluation is None or evaluation.is_empty() or pool.is_empty():
+        return pl.DataFrame(schema=EVIDENCE_SCHEMA)
+    return contaminated(pool, evaluation, config)
 
 
 def _reasons(rows: pl.DataFrame, reason: pl.Expr, twin: str, similarity: str) -> pl.DataFrame:
     return rows.select("id", reason=reason, twin=pl.col(twin), similarity=pl.col(similarity))
 
 
-def _test(parted: pl.DataFrame, part: Part, schema: pa.Schema) -> pl.DataFrame:
-    return parted.filter(pl.col("part") == part).select(schema.names)
+def _part(parted: pl.DataFrame, fate: Fate, schema: pa.Schema) -> pl.DataFrame:
+    return parted.filter(pl.col("fate") == fate).select(schema.names)

@@ -13,10 +13,14 @@ from pipeline.errors import ConfigError
 from pipeline.seeding import derive_seed
 
 
-class Part(StrEnum):
-    """Where a question goes."""
+class Fate(StrEnum):
+    """Where a question of the raw pool goes: into the pool, or out of it for a reason."""
 
     POOL = "pool"
+    CONTAMINATED = "contaminated"
+    """Nowhere: it stands in an evaluation set or in a test."""
+    NEAR_DUPLICATE = "near_duplicate"
+    """Nowhere: its keeper goes on in its place, be it into the pool or into a test."""
     IN_DOMAIN_TEST = "in_domain_test"
     OUT_OF_DOMAIN_TEST = "out_of_domain_test"
     TIED = "tied_to_test"
@@ -24,7 +28,7 @@ class Part(StrEnum):
 
 
 def split(questions: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
-    """Return ``id`` and ``part`` of every question (columns id, domain, group and family), sorted by id.
+    """Return ``id`` and ``fate`` of every question (columns id, domain, group and family), sorted by id.
 
     The out-of-domain test is whole domains. The in-domain test is drawn from the rest by whole groups, in an order that
     depends on ``split_seed`` and the ids alone, as many as fit into the share asked for. Raises ConfigError for a
@@ -39,16 +43,16 @@ def split(questions: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
     ).with_columns(tied=pl.col("held").any().over("component"))
     rest = rows.filter(~pl.col("tied")).group_by("component").agg(pl.col("id").min(), pl.len())
     drawn = _draw(rest, config)
-    part = (
+    fate = (
         pl.when("held")
-        .then(pl.lit(Part.OUT_OF_DOMAIN_TEST))
+        .then(pl.lit(Fate.OUT_OF_DOMAIN_TEST))
         .when("tied")
-        .then(pl.lit(Part.TIED))
+        .then(pl.lit(Fate.TIED))
         .when(pl.col("component").is_in(drawn))
-        .then(pl.lit(Part.IN_DOMAIN_TEST))
-        .otherwise(pl.lit(Part.POOL))
+        .then(pl.lit(Fate.IN_DOMAIN_TEST))
+        .otherwise(pl.lit(Fate.POOL))
     )
-    return rows.select("id", part=part)
+    return rows.select("id", fate=fate)
 
 
 def _components(questions: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -6,6 +6,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from pipeline.deduplication.prune import Pruned
+from pipeline.deduplication.split import Fate
 from pipeline.plots import figure_png
 
 N_SHOWN = 10
@@ -15,7 +16,7 @@ N_SHOWN = 10
 def describe(pruned: Pruned) -> dict[str, Any]:
     """Return the stage's notes: counts, and tables as lists of rows."""
     pool, dropped = pruned.pool, pruned.dropped
-    copies = dropped.filter(pl.col("reason") == "near_duplicate").group_by(id="twin").agg(copies=pl.len())
+    copies = dropped.filter(pl.col("reason") == Fate.NEAR_DUPLICATE).group_by(id="twin").agg(copies=pl.len())
     named = pool.group_by(id="group").agg(copies=pl.len() - 1).filter(pl.col("copies") > 0)
     largest = pl.concat([copies, named]).sort(["copies", "id"], descending=[True, False]).head(N_SHOWN)
     return {

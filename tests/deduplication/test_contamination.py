@@ -1,6 +1,7 @@
 """Planted leaks are found, each with its evaluation question; other fillings, options and short words are no leak."""
 
 import random
+from itertools import permutations
 
 import polars as pl
 import pytest
@@ -86,6 +87,68 @@ def test_fillings_that_are_plain_words_count_and_the_template_does_not():
     rows = [asked(VOCABULARY[0]), *(asked(name) for name in VOCABULARY[10:20]), *prose(300, seed=3)]
     evidence = contaminated(table(rows, "p"), table([asked(name) for name in VOCABULARY[:10]], "e"), PoolConfig())
     assert evidence.select("id", "evaluation_id").rows() == [("p0000", "e0000")]
+
+
+def test_every_filling_of_a_template_counts_and_so_does_their_order():
+    things = VOCABULARY[:10]
+    stems = [
+        f"Is the {a} of {b} larger than that of {c}?" for a in VOCABULARY[40:46] for b, c in permutations(things, 2)
+    ]
+    rows = [(stem, ["Yes", "No"]) for stem in random.Random(0).sample(stems, len(stems))]
+    evidence = contaminated(table([*rows[100:], rows[7]], "p"), table(rows[:100], "e"), PoolConfig())
+    assert evidence.select("id", "evaluation_id").rows() == [("p0440", "e0007")]
+
+
+def test_the_embedded_pool_shares_templates_with_its_test_but_no_question():
+    folder = PROJECT_ROOT / "data" / "reference"
+    pool, test = (
+        pl.concat([batch.raw_pool for batch in Ingestion(RawPoolConfig(path=str(folder / name)))])
+        for name in ("pool.jsonl", "in_domain_test.jsonl")
+    )
+    assert contaminated(pool, test, PoolConfig()).height <= 0.01 * pool.height
+
+
+@pytest.mark.parametrize(("agreeing", "found"), [(5, True), (3, True), (2, False), (0, False)])
+def test_more_than_half_of_the_numbers_of_prose_must_agree(agreeing, found):
+    text = prose(1, seed=1)[0][0]
+    asked = [f"{text} {' '.join(str(i) for i in range(100, 105))}", []]
+    changed = [f"{text} {' '.join(str(i if i < 100 + agreeing else i + 50) for i in range(100, 105))}", []]
+    evidence = contaminated(table([changed, *prose(200, seed=2)], "p"), table([asked], "e"), PoolConfig())
+    assert evidence.height == found
+
+
+@pytest.mark.parametrize(("agreeing", "found"), [(5, True), (3, True), (2, False)])
+def test_more_than_half_of_the_options_must_agree(agreeing, found):
+    text = prose(1, seed=1)[0][0]
+    asked, changed = VOCABULARY[:5], [*VOCABULARY[:agreeing], *VOCABULARY[50 : 55 - agreeing]]
+    pool = table([(text, changed), *prose(200, seed=2)], "p")
+    assert contaminated(pool, table([(text, asked)], "e"), PoolConfig()).height == found
+
+
+@pytest.mark.parametrize(("kept", "found"), [(11, True), (9, False)])
+def test_half_of_the_stem_must_agree(kept, found):
+    rng = random.Random(0)
+    words, others = rng.sample(VOCABULARY[:90], 20), rng.sample(VOCABULARY[90:], 20)
+    options = VOCABULARY[90:130]
+    pool = table([(" ".join([*words[:kept], *others[kept:]]), options), *prose(200, seed=2)], "p")
+    evidence = contaminated(pool, table([(" ".join(words), options)], "e"), PoolConfig())
+    assert evidence.height == found
+
+
+@pytest.mark.parametrize("change", ["not {}", "{} 5"])
+def test_a_negation_or_a_number_more_is_no_excuse(change):
+    question, options = prose(1, seed=1)[0]
+    pool = table([(change.format(question), options), *prose(50, seed=2)], "p")
+    assert contaminated(pool, table([(question, options)], "e"), PoolConfig()).height == 1
+
+
+def test_sets_of_options_of_different_sizes_are_compared_by_the_smaller():
+    rng = random.Random(0)
+    few = [(" ".join(rng.choices(VOCABULARY, k=5)), rng.sample(VOCABULARY, 4)) for _ in range(30)]
+    many = [(question, rng.sample([*options, *rng.sample(VOCABULARY, 6)], 10)) for question, options in few]
+    for pool, evaluation in ((few, many), (many, few)):
+        table_of_pool = table([*pool, *prose(200, seed=2)], "p")
+        assert contaminated(table_of_pool, table(evaluation, "e"), PoolConfig()).height == 30
 
 
 def test_a_question_inside_a_long_text_is_a_leak():

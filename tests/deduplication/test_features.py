@@ -3,10 +3,11 @@
 import math
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.deduplication.features import Features, RarityWeights, is_plain, ngrams, words
+from pipeline.deduplication.features import Features, RarityWeights, is_plain, ngrams, unlabelled, words
 
 TEXTS = st.text(alphabet="abAB .,", max_size=30)
 
@@ -33,6 +34,20 @@ def test_order_of_options_and_case_do_not_matter(question, options, rng):
     a, b = Features.of(question, options, 2), Features.of(question.upper(), shuffled, 2)
     assert np.array_equal(a.stem, b.stem)
     assert np.array_equal(a.options, b.options)
+
+
+@pytest.mark.parametrize("label", ["({}) ", "{}. ", "{}) "])
+def test_labels_of_options_do_not_matter(label):
+    options = ["iron", "gold ore", "zinc"]
+    labelled = [label.format(letter) + option for letter, option in zip("ABC", options, strict=True)]
+    assert np.array_equal(Features.of("", labelled, 2).options, Features.of("", options, 2).options)
+    assert unlabelled(labelled) == options
+    assert unlabelled(labelled[::-1]) == options[::-1]
+
+
+@pytest.mark.parametrize("options", [["E. coli", "B. subtilis"], ["A. thaliana"], ["A. iron", "gold"], []])
+def test_what_is_no_label_stays(options):
+    assert unlabelled(options) == options
 
 
 def test_template_words_break_ngrams():

@@ -1,6 +1,7 @@
 """Near-duplicates are found, other fillings of a template are not, and the order of rows changes nothing."""
 
 import random
+from itertools import combinations
 
 import numpy as np
 import polars as pl
@@ -95,8 +96,20 @@ def test_bands_find_a_pair_at_the_threshold():
     for threshold in (0.5, 0.65, 0.9):
         config = PoolConfig(near_duplicate_threshold=threshold)
         rows = module._band_rows(config)
-        assert 1 - (1 - threshold**rows) ** (128 // rows) >= module.RECALL
+        assert 1 - (1 - threshold**rows) ** (128 // rows) >= 0.99
         assert 1 - (1 - threshold ** (rows + 1)) ** (128 // (rows + 1)) < module.RECALL
+
+
+@pytest.mark.parametrize(("word", "other"), [("", "not"), ("increases", "decreases"), ("Japan", "France")])
+def test_opposites_and_other_names_make_another_question(word, other):
+    (question, options), *rows = prose(50)
+    rows += [(f"why {question} {change} so", options) for change in (word, other)]
+    assert len(set(group_of(rows))) == 51
+
+
+def test_all_members_of_a_small_bucket_are_compared():
+    alike = np.zeros((10, 128), dtype=np.uint32)
+    assert sorted(module._candidates(alike, PoolConfig())) == list(combinations(range(10), 2))
 
 
 def test_large_buckets_hold_together():

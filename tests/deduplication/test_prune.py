@@ -50,6 +50,18 @@ def test_every_question_is_accounted_for_once():
         conform(rows, schema, "test")
 
 
+def test_what_crosses_a_split_is_left_out_of_the_pool():
+    # Half of the options make no near-duplicate, but the answer is learnt all the same.
+    twins = raw([f"{stem} then" for stem in STEMS], "z", "law")
+    twins = twins.with_columns(options=raw(STEMS, "a")["options"].list.head(2))
+    pruned = prune(pl.concat([raw(STEMS, "a"), twins]), None, PoolConfig(out_of_domain=["law"]))
+    assert pruned.pool.is_empty()
+    assert pruned.out_of_domain_test["id"].to_list() == twins["id"].to_list()
+    assert pruned.contamination.select("id", "evaluation_id").rows() == [(f"a{i}", f"z{i}") for i in range(6)]
+    reasons = pruned.dropped.filter(pl.col("id").str.starts_with("a")).select("reason", "twin").rows()
+    assert reasons == [("contaminated", f"z{i}") for i in range(6)]
+
+
 def test_near_duplicates_can_stay_and_are_named():
     pool = pl.concat(
         [raw(STEMS, "a"), raw([f"{STEMS[0]} then"], "z").with_columns(options=raw(STEMS, "a")["options"][:1])]

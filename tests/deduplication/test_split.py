@@ -30,22 +30,22 @@ def test_no_group_and_no_family_crosses(rows, seed):
         return
     assert parts.equals(split(questions.reverse(), config))
     parted = questions.join(parts, on="id")
-    ood = parted.filter(pl.col("part") == "out_of_domain_test")
+    ood = parted.filter(pl.col("fate") == "out_of_domain_test")
     assert set(ood["id"]) == set(questions.filter(pl.col("domain") == rows[0][2])["id"])
     for column in ("group", "family"):
-        sides = parted.filter(pl.col("part") != "tied_to_test").group_by(column).agg(pl.col("part").n_unique())
-        assert (sides["part"] == 1).all()
+        sides = parted.filter(pl.col("fate") != "tied_to_test").group_by(column).agg(pl.col("fate").n_unique())
+        assert (sides["fate"] == 1).all()
 
 
 def test_shares_are_met_by_whole_groups():
     questions = table([(i, i // 4, "a") for i in range(400)])
     parts = split(questions, PoolConfig(in_domain_share=0.25))
-    assert (parts["part"] == "in_domain_test").sum() == 100
+    assert (parts["fate"] == "in_domain_test").sum() == 100
     assert not parts.equals(split(questions, PoolConfig(in_domain_share=0.25, split_seed=1)))
 
 
 def test_by_default_nothing_is_held_out():
-    assert set(split(table([(0, 0, "a"), (1, 1, "b")]), PoolConfig())["part"]) == {"pool"}
+    assert set(split(table([(0, 0, "a"), (1, 1, "b")]), PoolConfig())["fate"]) == {"pool"}
 
 
 def test_what_cannot_be_split_is_an_error():
