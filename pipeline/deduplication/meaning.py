@@ -5,7 +5,6 @@ misfires keeps a near-duplicate rather than dropping a question. Two numbers tha
 """
 
 import re
-from collections.abc import Collection
 from typing import Final
 
 from pipeline.deduplication.features import is_plain, words
@@ -20,8 +19,9 @@ OPPOSITES: Final = tuple(
         "increas/decreas maxim/minim high/low large/small larg/small great/small great/less more/less more/fewer "
         "most/few first/last before/after above/below over/under upper/lower up/down left/right inner/outer "
         "inside/outside long/short strong/weak fast/slow early/late best/worst better/worse positiv/negativ "
-        "hot/cold heavi/light north/south east/west male/female gain/los oxidi/reduc oxida/reduc anod/cathod acid/basic accept/reject "
-        "advantage/disadvantage always/never all/some with/without true/false right/wrong inhibit/activat"
+        "hot/cold heavi/light north/south east/west male/female gain/los oxidi/reduc oxida/reduc anod/cathod "
+        "acid/basic accept/reject advantage/disadvantage always/never all/some true/false right/wrong "
+        "inhibit/activat"
     ).split()
 )
 """Beginnings of words with opposite meanings: "increas" stands for increase, increases, increasing and so on."""
@@ -46,7 +46,7 @@ def _tells(word: str) -> bool:
     return not is_plain(word) or word in NEGATIONS or word.endswith(_CONTRACTED)
 
 
-def _names(text: str) -> Collection[str]:
+def _names(text: str) -> set[str]:
     """Return the words written with a capital inside a sentence, as ``words`` gives them."""
     return {word for found in _INSIDE.findall(text) if found[0].isupper() for word in words(found)}
 
