@@ -170,6 +170,8 @@ def measure(path: Path, n: int, seed: int) -> Row:
     kinds = {}
     for kind in KINDS:
         leaks = [row for row in planted if row["kind"] == kind]
+        if not leaks:
+            continue
         hits = sum(row["id"] in evidence for row in leaks)
         kinds[kind] = {"recall": share(hits, len(leaks)), "precision": share(hits, hits + len(alarms))}
         kinds[kind]["right_question"] = share(
