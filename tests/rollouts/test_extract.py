@@ -95,10 +95,12 @@ def test_time_is_linear(unit):
     """Four times the text takes about four times as long; sixteen where a scan is quadratic."""
 
     def seconds(n, options):
-        response = "Answer: B\nAnswer:" + unit * (n // len(unit)) + "xx"
-        start = time.process_time()
-        extract_answer(response, options)
-        return time.process_time() - start
+        response, spent = "Answer: B\nAnswer:" + unit * (n // len(unit)) + "xx", []
+        for _ in range(2):  # the first call may load the library of expressions
+            start = time.process_time()
+            extract_answer(response, options)
+            spent.append(time.process_time() - start)
+        return min(spent)
 
     n = 200_000 if unit not in UNITS else 80_000
     for options in (CITIES, ()):
