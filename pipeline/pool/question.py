@@ -86,7 +86,7 @@ def content_id(text: str, options: Sequence[str]) -> str:
 
     White space and the order of the options do not matter to it, nor does letter case where it carries no meaning:
     words with a capital after their first character keep it if they hold a digit or at most ``MAX_SYMBOL_LETTERS``
-    letters, as C1CCCCC1 (not c1ccccc1), MJ (not mJ) and AA (not Aa) do.
+    letters, as C1CCCCC1 (not c1ccccc1), MJ (not mJ) and AA (not Aa) do, unless a text of several words is all capitals.
     """
     stem, *folded = _fold([clean_text(part) for part in (text, *options)])
     return _digest(stem, folded)
@@ -109,7 +109,8 @@ def _is_simple(text: str) -> bool:
 
 def _fold(texts: Sequence[str]) -> list[str]:
     """Return clean texts without difference of white space, and of letter case unless it carries meaning."""
-    joined = _fold_case("\0".join(texts))
+    spoken = [text.casefold() if text.isupper() and len(text.split()) > 1 else text for text in texts]
+    joined = _fold_case("\0".join(spoken))
     if "  " not in joined and _is_simple(joined):
         return joined.split("\0")  # nothing to normalise, and most texts are so
     return " ".join(unicodedata.normalize("NFC", joined).split()).split("\0")
