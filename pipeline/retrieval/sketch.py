@@ -119,7 +119,8 @@ def _bin_minima(neurons: NDArray[np.int32]) -> NDArray[np.uint64]:
     return minima
 
 
-@njit(cache=True, nogil=True)
+# Not cached: Numba's cache does not notice that a function of another file, insert_ranked, has changed.
+@njit(nogil=True)
 def _rerank(targets: Any, candidates: Any, proposed: NDArray[np.int64], width: int, ranked: Any) -> None:
     (offsets, neurons), (others, other_neurons), (indices, similarities) = targets, candidates, ranked
     for row in range(len(indices)):

@@ -243,6 +243,15 @@ def test_activations_that_are_no_numbers_touch_no_other_rollout(language_model):
     assert_alike(tables, run(ROWS.filter(~held["held"]), intact))
 
 
+def test_padding_reads_no_embedding_of_its_own():
+    """Token 0, with which sequences are often padded, is broken and stands in no rollout."""
+    rows = rollout_table([(3 + i, 5 + 3 * i) for i in range(8)])
+    rows = rows.with_columns(pl.col("prompt_ids", "response_ids").list.eval(pl.element().clip(1)))
+    broken = build()
+    broken.model.model.embed_tokens.weight.data[0] = float("nan")
+    assert_alike(run(rows, broken), run(rows, build()))
+
+
 def test_longrope_does_not_choose_its_factors_by_batch_mates():
     torch.manual_seed(0)
     rope = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [9.0, 2.0, 5.0, 3.0]}

@@ -1,9 +1,7 @@
 """Hostile input: whatever the bytes are, no reader crashes, loses a row without a word, or holds more than a line."""
 
-import bz2
 import gzip
 import json
-import lzma
 import tracemalloc
 from itertools import accumulate
 from pathlib import Path
@@ -116,23 +114,14 @@ def test_lines_before_and_after_the_damage_are_kept(tmp_path: Path, damage: tupl
     assert (ingestion.counts.kept if ingestion else 0) >= n_before + max(n_after, 0)
 
 
-def zstd(content: bytes) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
-        stream.write(content)
-    return sink.getvalue().to_pybytes()
-
-
-COMPRESS = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": zstd}
-
-
-@pytest.mark.parametrize("suffix", COMPRESS)
 @BOUNDED
 @given(damage=DAMAGE, n_streams=st.sampled_from([1, 2, 4]))
-def test_a_compressed_file_spoiled(tmp_path: Path, suffix: str, damage: tuple[str, float, bytes], n_streams) -> None:
+def test_a_compressed_file_spoiled(
+    tmp_path: Path, suffix: str, compress, damage: tuple[str, float, bytes], n_streams
+) -> None:
     content = serialise("jsonl", tmp_path).splitlines(keepends=True)
     size = len(content) // n_streams
-    streams = [COMPRESS[suffix](b"".join(content[i : i + size])) for i in range(0, len(content), size)]
+    streams = [compress(b"".join(content[i : i + size])) for i in range(0, len(content), size)]
     ends = list(accumulate(map(len, streams)))
     spoiled = spoil(b"".join(streams), damage)
     path = tmp_path / f"pool.jsonl.{suffix}"
@@ -142,9 +131,8 @@ def test_a_compressed_file_spoiled(tmp_path: Path, suffix: str, damage: tuple[st
         assert ingestion.counts.kept == len(content) or ingestion.counts.quarantined
 
 
-@pytest.mark.parametrize("suffix", COMPRESS)
-def test_nothing_after_a_stream_is_lost_without_a_word(tmp_path: Path, suffix: str) -> None:
-    first, second = (COMPRESS[suffix](serialise("jsonl", tmp_path)[part]) for part in (slice(500), slice(500, None)))
+def test_nothing_after_a_stream_is_lost_without_a_word(tmp_path: Path, suffix: str, compress) -> None:
+    first, second = (compress(serialise("jsonl", tmp_path)[part]) for part in (slice(500), slice(500, None)))
     flipped = [second[:i] + bytes([second[i] ^ 1]) + second[i + 1 :] for i in range(3)]
     path = tmp_path / f"pool.jsonl.{suffix}"
     for rest in (*flipped, b"garbage", b"\0" * 10_000 + b"garbage"):
