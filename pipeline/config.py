@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
+from pipeline.choices import BuilderName, RuleName
 from pipeline.section import Section
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -147,8 +148,8 @@ class NeuronScoresConfig(Section):
 class CuratedSubsetConfig(Section):
     """Which pool questions become training questions."""
 
-    rule: str = "neuron_support"
-    """Selection rule, one of pipeline.selection.RULES."""
+    rule: RuleName = "neuron_support"
+    """Selection rule (pipeline.selection)."""
     fraction: float = Field(default=0.2, gt=0, le=1)
     """Share of the pool to keep, alpha in the paper."""
     count: int | None = Field(default=None, ge=1)
@@ -162,8 +163,8 @@ class CuratedSubsetConfig(Section):
 class TeacherContextsConfig(Section):
     """Worked examples that the teacher sees (paper: the k = 3 nearest by neuron overlap)."""
 
-    builder: str = "neuron_overlap"
-    """Context builder, one of pipeline.teacher.BUILDERS."""
+    builder: BuilderName = "neuron_overlap"
+    """Context builder (pipeline.teacher)."""
     n_demonstrations: int = Field(default=3, ge=1)
     """Worked examples per question, k."""
     max_teacher_tokens: int = Field(default=2_048, ge=1)

@@ -1,6 +1,7 @@
 """What all sections of the configuration are, and the errors that a bad one gives."""
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -50,6 +51,10 @@ def _describe(kind: type[Section], problem: Mapping[str, Any]) -> str:
     key = ".".join(location)
     if problem["type"] == "missing":
         return f"missing key '{key}'"
+    if problem["type"] == "literal_error":
+        expected = problem["ctx"]["expected"]
+        nearest = difflib.get_close_matches(str(problem["input"]), re.findall("'(.*?)'", expected), n=1, cutoff=0.0)
+        return f"{key} = {problem['input']!r} is not known, did you mean '{nearest[0]}'? Use {expected}"
     if problem["type"] != "extra_forbidden":
         return f"{key} = {problem['input']!r}: {problem['msg'].lower()}"
     fields = kind.model_fields

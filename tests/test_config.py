@@ -28,6 +28,11 @@ def test_published_preset_has_the_published_settings():
         (["rollouts.n_sample=3"], "did you mean 'n_samples'"),
         (["rollouts.n_samples=0"], "rollouts.n_samples = 0"),
         (["neuron_scores.unit=relu"], "neuron_scores.unit = 'relu'"),
+        (
+            ["curated_subset.rule=neuron_suport"],
+            "did you mean 'neuron_support'? Use 'neuron_support', 'vote_share",
+        ),
+        (["teacher_contexts.builder=overlap"], "did you mean 'stem_overlap'? Use 'neuron_overlap', 'rationale_"),
         (["n_samples"], "not of the form section.key=value"),
     ],
 )

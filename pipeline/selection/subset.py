@@ -10,7 +10,6 @@ import polars as pl
 
 from pipeline.config import CuratedSubsetConfig
 from pipeline.errors import ConfigError
-from pipeline.registry import look_up
 from pipeline.schemas import CURATED_SUBSET
 from pipeline.seeding import derive_seed
 from pipeline.selection import RULES, UNBUDGETED
@@ -24,10 +23,9 @@ def select_subset(signals: Signals, config: CuratedSubsetConfig) -> pl.DataFrame
     1; with ``config.per_domain`` it holds within each domain. Equal scores are ordered by a hash of seed and id, so
     that neither the order of rows nor that of ids favours a question.
 
-    Raises ConfigError for an unknown rule, a count above what can be scored, or a rule that scores no question at all.
+    Raises ConfigError for a count above what can be scored, or a rule that scores no question at all.
     """
-    rule = look_up(RULES, config.rule, "curated_subset.rule")
-    scores = rule(replace(signals, seed=config.seed))
+    scores = RULES[config.rule](replace(signals, seed=config.seed))
     scored = signals.pool.select("id", "domain").join(
         scores.select("id", pl.col("score").cast(pl.Float64).fill_nan(None)), on="id", how="left", validate="1:1"
     )

@@ -1,4 +1,5 @@
 import random
+from typing import get_args
 
 import polars as pl
 import pytest
@@ -8,6 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.artifacts import conform
+from pipeline.choices import BuilderName
 from pipeline.config import TeacherContextsConfig
 from pipeline.errors import ConfigError
 from pipeline.models import encode_chat
@@ -247,4 +249,8 @@ def test_template_syntax_in_questions_and_responses_stays_text(tokenizer):
 
 def test_an_unknown_builder_is_refused(tokenizer):
     with pytest.raises(ConfigError, match="did you mean 'neuron_overlap'"):
-        assemble_contexts(POOL, POOL, tokenizer, TeacherContextsConfig(builder="neuron_overlaps"))
+        assemble_contexts(POOL, POOL, tokenizer, LARGE.model_copy(update={"builder": "neuron_overlaps"}))
+
+
+def test_the_configuration_knows_every_builder_by_name():
+    assert set(BUILDERS) <= set(get_args(BuilderName))
