@@ -115,6 +115,7 @@ _PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
     "rollouts": _response_lengths,
     "pseudo_labels": _column_plot("pseudo_labels", "pseudo_labels", "vote_share", "vote share of the leading answer"),
     "neuron_scores": _neuron_support,
+    "context_beliefs": _column_plot("context_beliefs", "context_beliefs", "belief_shift", "belief shift, JSD (nats)"),
     "curated_subset": _column_plot("curated_subset", "curated_subset", "score", "selection score"),
     "teacher_contexts": _column_plot("teacher_contexts", "teacher_contexts", "n_teacher_tokens", "teacher tokens"),
     "distilled_adapter": _file_plot("distilled_adapter", "training_curve.png"),

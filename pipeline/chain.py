@@ -11,9 +11,11 @@ from dataclasses import fields
 import polars as pl
 
 from pipeline.artifacts import ArtifactStore, ArtifactWriter
+from pipeline.beliefs.beliefs import sample_beliefs
 from pipeline.config import (
     CausalCheckConfig,
     Config,
+    ContextBeliefsConfig,
     CuratedSubsetConfig,
     DistilledAdapterConfig,
     EvaluationConfig,
@@ -127,6 +129,23 @@ def neuron_scores(store: ArtifactStore, model: ModelConfig, section: NeuronScore
     outcome = stage.run(compute)
     check_unscored(outcome.manifest.notes, section)
     return outcome
+
+
+def context_beliefs(store: ArtifactStore, model: ModelConfig, section: ContextBeliefsConfig) -> Outcome:
+    """Sample every pool question with its teacher's context; an empty table, without the model, for no samples.
+
+    Raises ArtifactError when the rollouts to compare with are of other weights.
+    """
+    stage = Stage("context_beliefs", store, section, model)
+    _check_same_weights(store, stage)
+
+    def compute(writer: ArtifactWriter) -> None:
+        if section.n_samples:
+            sampling = RolloutsConfig(**store.require("rollouts").provenance["config"])
+            beliefs = sample_beliefs(stored_questions(store), load_model(model), section, sampling)
+            writer.append("context_beliefs", beliefs)
+
+    return stage.run(compute)
 
 
 def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcome:
@@ -243,6 +262,7 @@ def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") ->
         "rollouts": lambda: rollouts(store, model, config.rollouts),
         "pseudo_labels": lambda: pseudo_labels(store, config.pseudo_labels),
         "neuron_scores": lambda: neuron_scores(store, model, config.neuron_scores),
+        "context_beliefs": lambda: context_beliefs(store, model, config.context_beliefs),
         "curated_subset": lambda: curated_subset(store, config.curated_subset),
         "teacher_contexts": lambda: teacher_contexts(store, model, config.teacher_contexts),
         "distilled_adapter": lambda: distilled_adapter(store, model, config.distilled_adapter),

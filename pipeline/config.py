@@ -175,6 +175,13 @@ class TeacherContextsConfig(Section):
     """Seed of the random builder."""
 
 
+class ContextBeliefsConfig(TeacherContextsConfig):
+    """Answers with the teacher's context, sampled as the rollouts were, for the rules that read them."""
+
+    n_samples: int = Field(default=0, ge=0)
+    """Responses per question with its context; 0: none are drawn, for rules that do not read them."""
+
+
 class DistilledAdapterConfig(Section):
     """On-policy self-distillation with LoRA (re-implementation's settings)."""
 
@@ -270,6 +277,8 @@ class Config(Section):
     """Stage 4."""
     neuron_scores: NeuronScoresConfig = NeuronScoresConfig()
     """Stage 5."""
+    context_beliefs: ContextBeliefsConfig = ContextBeliefsConfig()
+    """Before stage 6, for the rules belief_shift and confident_shift."""
     curated_subset: CuratedSubsetConfig = CuratedSubsetConfig()
     """Stage 6."""
     teacher_contexts: TeacherContextsConfig = TeacherContextsConfig()

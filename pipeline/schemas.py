@@ -155,6 +155,19 @@ UNSCORED_ROLLOUTS = _table(
     reason=(pa.large_string(), False, "reason code"),
     detail=(pa.large_string(), False, "what is wrong, in words"),
 )
+CONTEXT_BELIEFS = _table(
+    id=_ID,
+    n_samples=(pa.int32(), False, "responses sampled with the teacher's context; 0 where the prompt got none"),
+    plain=(_FLOATS, True, "share of votes per option without context, abstentions left out; null without votes"),
+    informed=(_FLOATS, True, "the same with the teacher's context"),
+    belief_shift=(
+        pa.float64(),
+        True,
+        "Jensen-Shannon divergence of the two, abstaining an answer of its own (nats); null without responses",
+    ),
+    informed_answer=(pa.large_string(), True, "answer with most votes given the context; null on a tie or without"),
+    informed_share=(pa.float64(), True, "its votes over all responses; null without responses"),
+)
 CURATED_SUBSET = _table(
     id=_ID,
     selected=(pa.bool_(), False, "whether the question becomes a training question"),
@@ -231,6 +244,7 @@ ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
         "neuron_sizes": NEURON_SIZES,
         "unscored_rollouts": UNSCORED_ROLLOUTS,
     },
+    "context_beliefs": {"context_beliefs": CONTEXT_BELIEFS},
     "curated_subset": {"curated_subset": CURATED_SUBSET},
     "teacher_contexts": {"teacher_contexts": TEACHER_CONTEXTS},
     "distilled_adapter": {"training_log": TRAINING_LOG},

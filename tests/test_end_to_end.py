@@ -29,7 +29,10 @@ SLICE = (
     "evaluation.n_samples=2",
     "evaluation.n_resamples=100",
 )
-CURATION = ("raw_pool", "pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset", "teacher_contexts")
+CURATION = (
+    *("raw_pool", "pool", "rollouts", "pseudo_labels", "neuron_scores"),
+    *("context_beliefs", "curated_subset", "teacher_contexts"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,7 @@ def test_every_artifact_is_there_with_its_rows(done):
         "rollouts": 160,
         "pseudo_labels": 80,
         "neuron_scores": 160,
+        "context_beliefs": 0,
         "curated_subset": 80,
         "teacher_contexts": 16,
     }

@@ -1,0 +1,86 @@
+"""Answers sampled without and with the teacher's context, compared by Jensen-Shannon divergence (INFLOW, 2026).
+
+With the seed of the rollouts, sample s of a question is drawn with the same random numbers on both sides, so that what
+differs is due to the context; a divergence between few samples is above zero by chance otherwise. Pinned by a plain
+loop in ``tests/beliefs/test_beliefs.py``.
+"""
+
+import polars as pl
+
+from pipeline.config import ContextBeliefsConfig, PseudoLabelsConfig, RolloutsConfig
+from pipeline.models import LanguageModel
+from pipeline.prompts import render_teacher_prompt
+from pipeline.rollouts.equivalence import normalised
+from pipeline.rollouts.sampler import PROMPT_TOO_LONG, SPECIAL_TOKEN_IN_PROMPT, sample_rollouts
+from pipeline.rollouts.vote import vote
+from pipeline.schemas import CONTEXT_BELIEFS
+from pipeline.teacher.context import assemble_contexts
+from pipeline.teacher.questions import Questions
+
+_COLUMNS = ("id", "sample", "answer", "answer_index", "logprobs", "finish_reason")
+
+
+def sample_beliefs(
+    questions: Questions, language_model: LanguageModel, config: ContextBeliefsConfig, sampling: RolloutsConfig
+) -> pl.DataFrame:
+    """Return CONTEXT_BELIEFS: every question is asked again with its context, built from all the others.
+
+    Args:
+        questions: The pool with its votes, rollouts and neurons.
+        language_model: The model that the rollouts are of.
+        config: Builder and budget of the contexts, samples per question, seed.
+        sampling: Settings of the rollouts; samples and seed are those of ``config``.
+    """
+    contexts = assemble_contexts(questions, questions, language_model.tokenizer, config)
+    messages = [render_teacher_prompt(*row) for row in contexts.select("privileged_context", "prompt").iter_rows()]
+    asked = questions.pool.drop("prompt").join(contexts.select("id", prompt=pl.Series(messages)), on="id")
+    settings = sampling.model_copy(update={"n_samples": config.n_samples, "seed": config.seed})
+    informed = pl.concat(rows.select(_COLUMNS) for rows in sample_rollouts(asked, language_model, settings))
+    return compare_beliefs(questions.pool, questions.rollouts.select(_COLUMNS).collect(), informed)
+
+
+def compare_beliefs(pool: pl.DataFrame, plain: pl.DataFrame, informed: pl.DataFrame) -> pl.DataFrame:
+    """Return CONTEXT_BELIEFS, sorted by id, from rollouts without and with context (the columns ``_COLUMNS``).
+
+    A prompt that got no response counts as no sample, not as an abstention: a context that does not fit the model
+    would pass for one that changes its answers.
+    """
+    unanswered = pl.col("finish_reason").is_in([PROMPT_TOO_LONG, SPECIAL_TOKEN_IN_PROMPT])
+    sides = {"plain": plain.filter(~unanswered), "informed": informed.filter(~unanswered)}
+    leading = vote(sides["informed"], PseudoLabelsConfig()).select(
+        "id",
+        n_samples=pl.col("n_votes") + pl.col("n_abstentions"),
+        informed_answer="pseudo_answer",
+        informed_share="vote_share",
+    )
+    compared = pool.select("id").join(leading, on="id", how="left").join(_divergence(**sides), on="id", how="left")
+    for name, responses in sides.items():
+        compared = compared.join(_option_shares(pool, responses, name), on="id", how="left")
+    return compared.with_columns(pl.col("n_samples").fill_null(0)).select(CONTEXT_BELIEFS.names).sort("id")
+
+
+def _divergence(plain: pl.DataFrame, informed: pl.DataFrame) -> pl.DataFrame:
+    """Return each question's JSD of the answers (nats), abstaining being one of them; null where a side is empty."""
+    sides = pl.concat([plain.with_columns(informed=False), informed.with_columns(informed=True)])
+    is_open = pl.col("answer_index").is_null()
+    counts = (
+        sides.group_by("id", answer=pl.when(is_open).then(normalised("answer")).otherwise("answer"))
+        .agg(p=(~pl.col("informed")).sum(), q=pl.col("informed").sum())
+        .sort("id", "answer")
+        .with_columns(pl.col(side) / pl.col(side).sum().over("id") for side in "pq")
+    )
+    mean = (pl.col("p") + pl.col("q")) / 2
+    terms = [pl.when(pl.col(side) > 0).then(pl.col(side) * (pl.col(side) / mean).log()).otherwise(0.0) for side in "pq"]
+    divergence = ((terms[0] + terms[1]).sum() / 2).fill_nan(None)
+    return counts.group_by("id", maintain_order=True).agg(belief_shift=divergence)
+
+
+def _option_shares(pool: pl.DataFrame, responses: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return each question's share of votes per option, in the source's order; no row without votes or options."""
+    indices = pl.int_ranges(pl.col("options").list.len(), dtype=pl.Int32)
+    options = pool.select("id", answer_index=indices).explode("answer_index", empty_as_null=False)
+    votes = responses.group_by("id", "answer_index").agg(votes=pl.len())
+    counts = options.join(votes, on=["id", "answer_index"], how="left").with_columns(pl.col("votes").fill_null(0))
+    voted = counts.filter(pl.col("votes").sum().over("id") > 0).sort("id", "answer_index")
+    shares = (pl.col("votes") / pl.col("votes").sum()).cast(pl.Float32).alias(name)
+    return voted.group_by("id", maintain_order=True).agg(shares)
