@@ -157,6 +157,7 @@ def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcom
             pseudo_labels=store.read("pseudo_labels"),
             neuron_sizes=store.read("neuron_scores", "neuron_sizes"),
             neuron_scores=store.scan("neuron_scores"),
+            stem_scores=store.scan("neuron_scores", "stem_scores"),
             seed=section.seed,
         )
         writer.append("curated_subset", select_subset(signals, section))

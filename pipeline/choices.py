@@ -8,7 +8,16 @@ from typing import Literal
 
 RuleName = Literal[
     "neuron_support",
+    "neuron_support_per_token",
+    "neuron_support_residual",
+    "neuron_agreement",
+    "neuron_coverage",
+    "stem_coverage",
     "vote_share",
+    "disagreement",
+    "entropy",
+    "self_certainty",
+    "length",
     "random",
     "full",
 ]

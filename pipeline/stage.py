@@ -40,7 +40,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "pseudo_labels": ("pipeline/rollouts",),
     "neuron_scores": ("pipeline/neurons",),
     "context_beliefs": ("pipeline/beliefs", "pipeline/teacher", "pipeline/retrieval", "pipeline/rollouts"),
-    "curated_subset": ("pipeline/selection",),
+    "curated_subset": ("pipeline/selection", "pipeline/retrieval"),
     "teacher_contexts": ("pipeline/teacher", "pipeline/retrieval"),
     "distilled_adapter": ("training",),
     "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),

@@ -30,7 +30,7 @@ def test_published_preset_has_the_published_settings():
         (["neuron_scores.unit=relu"], "neuron_scores.unit = 'relu'"),
         (
             ["curated_subset.rule=neuron_suport"],
-            "did you mean 'neuron_support'? Use 'neuron_support', 'vote_share",
+            "did you mean 'neuron_support'? Use 'neuron_support', 'neuron_support_",
         ),
         (["teacher_contexts.builder=overlap"], "did you mean 'stem_overlap'? Use 'neuron_overlap', 'rationale_"),
         (["n_samples"], "not of the form section.key=value"),

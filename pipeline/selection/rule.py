@@ -18,8 +18,18 @@ class Signals:
     """Sizes of the neuron set per rollout, of schema NEURON_SIZES."""
     neuron_scores: pl.LazyFrame
     """Neuron sets per rollout, of schema NEURON_SCORES; lazy, as it is the largest table."""
+    stem_scores: pl.LazyFrame
+    """Neuron set of each question's own stem, of schema STEM_SCORES; likewise."""
     seed: int = 0
     """Seed of rules that draw; ``select_subset`` sets it from the configuration."""
+
+    def mean_over_rollouts(self, value: pl.Expr) -> pl.DataFrame:
+        """Return ``id`` and ``mean`` of ``value`` over the scored rollouts of each question, nulls left out.
+
+        The rows are put in order first, as the last bits of a sum of floats depend on it.
+        """
+        ordered = self.neuron_sizes.sort("id", "sample")
+        return ordered.group_by("id", maintain_order=True).agg(mean=value.mean())
 
 
 class SelectionRule(Protocol):

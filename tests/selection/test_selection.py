@@ -1,3 +1,4 @@
+from dataclasses import fields
 from typing import get_args
 
 import polars as pl
@@ -18,8 +19,11 @@ from pipeline.selection.subset import select_subset
 def signals(sizes, shares=None, domains=None):
     """Build signals from {id: [|N| per rollout]}, {id: vote share or None for all_abstain} and {id: domain}."""
     shares, domains = shares or dict.fromkeys(sizes, 1.0), domains or {}
-    rows = [(i, s, n, 9) for i, counts in sizes.items() for s, n in enumerate(counts)]
+    rows = [(i, s, n, 9 + n % 4 + s, n / 30) for i, counts in sizes.items() for s, n in enumerate(counts)]
     columns = {"id": pl.String, "sample": pl.Int32, "n_neurons": pl.Int32, "n_response_tokens": pl.Int32}
+    columns["self_certainty"] = pl.Float64
+    sets = [{"id": i, "sample": s, "neurons": list(range(9 * s, 9 * s + n))} for i, s, n, *_ in rows]
+    neurons = {"id": pl.String, "neurons": pl.List(pl.Int32)}
     return Signals(
         pool=pl.DataFrame({"id": list(sizes), "domain": [domains.get(i, "") for i in sizes]}),
         pseudo_labels=pl.DataFrame(
@@ -27,19 +31,24 @@ def signals(sizes, shares=None, domains=None):
                 "id": list(shares),
                 "state": ["all_abstain" if share is None else "majority" for share in shares.values()],
                 "vote_share": [share or 0.0 for share in shares.values()],
+                "entropy": [1 - (share or 1.0) for share in shares.values()],
+                "n_votes": [0 if share is None else 5 for share in shares.values()],
             }
         ),
         neuron_sizes=pl.DataFrame(rows, schema=columns, orient="row"),
-        neuron_scores=pl.LazyFrame(),
+        neuron_scores=pl.LazyFrame(sets, schema=neurons | {"sample": pl.Int32}),
+        stem_scores=pl.LazyFrame(sets, schema=neurons).unique("id", keep="first", maintain_order=True),
     )
 
 
 def shuffled(given_signals, seed):
-    frames = {
-        name: getattr(given_signals, name).sample(fraction=1.0, shuffle=True, seed=seed)
-        for name in ("pool", "pseudo_labels", "neuron_sizes")
-    }
-    return Signals(**frames, neuron_scores=given_signals.neuron_scores)
+    def shuffle(table):
+        if isinstance(table, pl.LazyFrame):
+            return shuffle(table.collect()).lazy()
+        return table.sample(fraction=1.0, shuffle=True, seed=seed)
+
+    frames = {field.name: shuffle(getattr(given_signals, field.name)) for field in fields(Signals)[:-1]}
+    return Signals(**frames, seed=given_signals.seed)
 
 
 def kept(rows):

@@ -1,0 +1,153 @@
+"""The formula of each rule, on a handful of questions."""
+
+import math
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from pipeline.retrieval.sets import NeuronSets, jaccard
+from pipeline.schemas import NEURON_SCORES, NEURON_SIZES, PSEUDO_LABELS, RAW_POOL
+from pipeline.seeding import derive_seed
+from pipeline.selection import RULES
+from pipeline.selection.coverage import greedy_cover
+from pipeline.selection.rule import Signals
+
+
+def empty(schema):
+    return pl.DataFrame(schema.empty_table())
+
+
+def table(schema, rows):
+    """Build a table of the columns that ``rows`` give."""
+    kinds = empty(schema).schema
+    return pl.DataFrame(rows, schema={name: kinds[name] for name in rows[0]})
+
+
+def score(rule, ids, **tables):
+    """Return {id: score} of the rule for a pool of ``ids``."""
+    nothing = Signals(
+        pool=table(RAW_POOL, [{"id": key} for key in ids]),
+        pseudo_labels=empty(PSEUDO_LABELS),
+        neuron_sizes=empty(NEURON_SIZES),
+        neuron_scores=empty(NEURON_SCORES).lazy(),
+        stem_scores=empty(NEURON_SCORES).drop("sample").lazy(),
+    )
+    return dict(RULES[rule](replace(nothing, **tables)).select("id", "score").iter_rows())
+
+
+def sizes(rollouts):
+    """Build NEURON_SIZES from {id: [(|N|, response tokens) per rollout]}."""
+    return table(
+        NEURON_SIZES,
+        [
+            {"id": key, "sample": sample, "n_neurons": n, "n_response_tokens": tokens, "self_certainty": n / 10}
+            for key, given_rollouts in rollouts.items()
+            for sample, (n, tokens) in enumerate(given_rollouts)
+        ],
+    )
+
+
+def sets(questions):
+    """Build NEURON_SCORES from {id: [neurons per rollout]}, samples of different questions in turn."""
+    rows = [
+        {"id": key, "sample": sample, "neurons": sorted(neurons)}
+        for key, rollouts in questions.items()
+        for sample, neurons in enumerate(rollouts)
+    ]
+    return table(NEURON_SCORES, rows).sort("sample", "id").lazy()
+
+
+def votes(shares):
+    """Build PSEUDO_LABELS from {id: (vote share, entropy) or None without a vote}."""
+    rows = [(key, *(figures or (0.0, 0.0)), 0 if figures is None else 5) for key, figures in shares.items()]
+    columns = ("id", "vote_share", "entropy", "n_votes")
+    return table(PSEUDO_LABELS, [dict(zip(columns, row, strict=True)) for row in rows])
+
+
+def test_per_token_takes_the_mean_of_the_rollouts_ratios():
+    given_sizes = sizes({"a": [(10, 5), (30, 10)], "b": [(0, 4)], "c": [(0, 4), (8, 8)]})
+    assert score("neuron_support_per_token", "abc", neuron_sizes=given_sizes) == {"a": 2.5, "b": None, "c": 1.0}
+
+
+def test_residual_is_that_of_the_line_through_the_ranks():
+    given_sizes = {"a": [(10, 5), (14, 5)], "b": [(40, 9)], "c": [(12, 30)], "d": [(50, 5)], "e": [(0, 3)]}
+    n_neurons, lengths = stats.rankdata([12, 40, 12, 50]), stats.rankdata([5, 9, 30, 5])
+    line = stats.linregress(lengths, n_neurons)
+    expected = n_neurons - line.intercept - line.slope * lengths
+    got = score("neuron_support_residual", "abcde", neuron_sizes=sizes(given_sizes))
+    assert got == pytest.approx(dict(zip("abcd", expected, strict=True)))
+    assert np.dot([got[key] for key in "abcd"], lengths) == pytest.approx(0)
+
+
+def test_residual_without_lengths_to_regress_on_is_the_order_of_the_sizes():
+    equal = sizes({"a": [(9, 5)], "b": [(7, 5)], "c": [(8, 5)]})
+    assert score("neuron_support_residual", "abc", neuron_sizes=equal) == {"a": 1, "b": -1, "c": 0}
+    assert score("neuron_support_residual", "a", neuron_sizes=sizes({"a": [(0, 5)]})) == {}
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1_000])
+def test_agreement_is_the_mean_over_all_pairs_of_supported_rollouts(monkeypatch, rows):
+    monkeypatch.setitem(RULES["neuron_agreement"].__globals__, "_ROWS", rows)
+    questions = {
+        "a": [{1, 2, 3}, {2, 3, 4}, {9}],
+        "b": [{5, 6}, {5, 6}],
+        "c": [{5}],
+        "d": [{1, 2}, set(), {2}],
+        "e": [set(), {3}],
+    }
+    got = score("neuron_agreement", "abcdef", neuron_scores=sets(questions))
+    assert got == {"a": pytest.approx(1 - 0.5 / 3), "b": 0, "c": None, "d": 0.5, "e": None}
+    pairs = [jaccard(np.array(sorted(one)), np.array(sorted(other))) for one, other in combinations(questions["a"], 2)]
+    assert got["a"] == pytest.approx(1 - np.mean(pairs))
+
+
+def test_coverage_takes_the_most_new_neurons_first():
+    stems = {"a": [{1, 2, 3}], "b": [{1, 2, 3, 4}], "c": [{5, 6}], "d": [{4}], "e": [set()]}
+    # After b and c all is covered but what a third holder adds: a holds three neurons, d one.
+    expected = {"b": 0, "c": 1, "a": 2, "d": 3}
+    assert score("stem_coverage", "abcdef", stem_scores=sets(stems)) == expected
+    rollouts = {"a": [{1}, {2, 3}], "b": [{1, 2}, {3, 4}], "c": [{5, 6}, {5}], "d": [{4}]}
+    assert score("neuron_coverage", "abcd", neuron_scores=sets(rollouts)) == expected
+
+
+def brute_force_cover(neuron_sets, seed):
+    left, chosen = {key for key, neurons in neuron_sets.items() if neurons}, []
+
+    def worth(keys):
+        held = [neuron for key in keys for neuron in neuron_sets[key]]
+        return sum(math.sqrt(held.count(neuron)) for neuron in set(held))
+
+    while left:
+        gains = {key: worth([*chosen, key]) - worth(chosen) for key in left}
+        best = [key for key in left if gains[key] > max(gains.values()) - 1e-9]
+        chosen.append(min(best, key=lambda key: derive_seed(seed, "cover", key)))
+        left.remove(chosen[-1])
+    return chosen
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sets(st.integers(0, 8), max_size=4), max_size=9), st.integers(0, 3))
+def test_lazy_greedy_is_greedy(drawn, seed):
+    neuron_sets = {f"q{number}": neurons for number, neurons in enumerate(drawn)}
+    rows = [{"id": key, "neurons": sorted(neurons)} for key, neurons in neuron_sets.items()]
+    packed = NeuronSets.of(pl.DataFrame(rows, schema={"id": pl.String, "neurons": pl.List(pl.Int32)}), neuron_sets)
+    order = [packed.ids[row] for row in greedy_cover(packed, seed)]
+    assert order == brute_force_cover(neuron_sets, seed)
+
+
+def test_rules_over_votes_leave_out_questions_without_one():
+    labels = votes({"a": (0.4, 1.1), "b": None, "c": (1.0, 0.0)})
+    assert score("disagreement", "abc", pseudo_labels=labels) == {"a": 0.4, "c": 1.0}
+    assert score("entropy", "abc", pseudo_labels=labels) == {"a": 1.1, "c": 0.0}
+
+
+def test_rules_over_the_rollouts_means():
+    given_sizes = sizes({"a": [(10, 5), (20, 8)], "b": [(30, 4)]})
+    assert score("length", "ab", neuron_sizes=given_sizes) == {"a": 6.5, "b": 4}
+    assert score("self_certainty", "ab", neuron_sizes=given_sizes) == {"a": 1.5, "b": 0}
