@@ -158,6 +158,7 @@ def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcom
             neuron_sizes=store.read("neuron_scores", "neuron_sizes"),
             neuron_scores=store.scan("neuron_scores"),
             stem_scores=store.scan("neuron_scores", "stem_scores"),
+            beliefs=store.read("context_beliefs"),
             seed=section.seed,
         )
         writer.append("curated_subset", select_subset(signals, section))

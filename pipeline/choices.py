@@ -18,6 +18,8 @@ RuleName = Literal[
     "entropy",
     "self_certainty",
     "length",
+    "belief_shift",
+    "confident_shift",
     "random",
     "full",
 ]

@@ -23,7 +23,7 @@ INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "pseudo_labels": ("rollouts",),
     "neuron_scores": ("rollouts",),
     "context_beliefs": ("pool", "rollouts", "pseudo_labels", "neuron_scores"),
-    "curated_subset": ("pool", "pseudo_labels", "neuron_scores"),
+    "curated_subset": ("pool", "pseudo_labels", "neuron_scores", "context_beliefs"),
     "teacher_contexts": ("pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset"),
     "distilled_adapter": ("teacher_contexts",),
     "evaluation": ("raw_pool", "gold_labels", "pool", "rollouts", "pseudo_labels", "distilled_adapter"),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from pipeline.choices import RuleName
+from pipeline.selection.belief_shift import belief_shift, confident_shift
 from pipeline.selection.coverage import neuron_coverage, stem_coverage
 from pipeline.selection.disagreement import disagreement
 from pipeline.selection.entropy import entropy
@@ -35,6 +36,8 @@ RULES: Final[Mapping[RuleName, SelectionRule]] = {
     "entropy": entropy,
     "self_certainty": self_certainty,
     "length": length,
+    "belief_shift": belief_shift,
+    "confident_shift": confident_shift,
     "random": uniform,
     "full": full,
 }

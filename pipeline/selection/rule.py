@@ -20,6 +20,8 @@ class Signals:
     """Neuron sets per rollout, of schema NEURON_SCORES; lazy, as it is the largest table."""
     stem_scores: pl.LazyFrame
     """Neuron set of each question's own stem, of schema STEM_SCORES; likewise."""
+    beliefs: pl.DataFrame
+    """Answers without and with the teacher's context, of schema CONTEXT_BELIEFS; empty when none were sampled."""
     seed: int = 0
     """Seed of rules that draw; ``select_subset`` sets it from the configuration."""
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pipeline.errors import ConfigError
 from pipeline.retrieval.sets import NeuronSets, jaccard
-from pipeline.schemas import NEURON_SCORES, NEURON_SIZES, PSEUDO_LABELS, RAW_POOL
+from pipeline.schemas import CONTEXT_BELIEFS, NEURON_SCORES, NEURON_SIZES, PSEUDO_LABELS, RAW_POOL
 from pipeline.seeding import derive_seed
 from pipeline.selection import RULES
 from pipeline.selection.coverage import greedy_cover
@@ -37,6 +38,7 @@ def score(rule, ids, **tables):
         neuron_sizes=empty(NEURON_SIZES),
         neuron_scores=empty(NEURON_SCORES).lazy(),
         stem_scores=empty(NEURON_SCORES).drop("sample").lazy(),
+        beliefs=empty(CONTEXT_BELIEFS),
     )
     return dict(RULES[rule](replace(nothing, **tables)).select("id", "score").iter_rows())
 
@@ -151,3 +153,24 @@ def test_rules_over_the_rollouts_means():
     given_sizes = sizes({"a": [(10, 5), (20, 8)], "b": [(30, 4)]})
     assert score("length", "ab", neuron_sizes=given_sizes) == {"a": 6.5, "b": 4}
     assert score("self_certainty", "ab", neuron_sizes=given_sizes) == {"a": 1.5, "b": 0}
+
+
+def test_beliefs_that_shift_come_first():
+    beliefs = table(
+        CONTEXT_BELIEFS,
+        [
+            {"id": "a", "belief_shift": 0.6, "informed_share": 0.5},
+            {"id": "b", "belief_shift": 0.5, "informed_share": 1.0},
+            {"id": "c", "belief_shift": None, "informed_share": None},
+        ],
+    )
+    shifts = score("belief_shift", "abc", beliefs=beliefs)
+    assert shifts == {"a": pytest.approx(math.log(2) - 0.6), "b": pytest.approx(math.log(2) - 0.5), "c": None}
+    confident = score("confident_shift", "abc", beliefs=beliefs)
+    assert confident == {"a": pytest.approx(math.log(2) - 0.3), "b": pytest.approx(math.log(2) - 0.5), "c": None}
+
+
+@pytest.mark.parametrize("rule", ["belief_shift", "confident_shift"])
+def test_rules_over_beliefs_say_how_to_get_them(rule):
+    with pytest.raises(ConfigError, match=r"set context_beliefs\.n_samples"):
+        score(rule, "ab")

@@ -38,6 +38,13 @@ def signals(sizes, shares=None, domains=None):
         neuron_sizes=pl.DataFrame(rows, schema=columns, orient="row"),
         neuron_scores=pl.LazyFrame(sets, schema=neurons | {"sample": pl.Int32}),
         stem_scores=pl.LazyFrame(sets, schema=neurons).unique("id", keep="first", maintain_order=True),
+        beliefs=pl.DataFrame(
+            {
+                "id": list(sizes),
+                "belief_shift": [len(counts) / 10 for counts in sizes.values()],
+                "informed_share": [1 / (1 + sum(counts)) for counts in sizes.values()],
+            }
+        ),
     )
 
 
