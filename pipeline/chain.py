@@ -39,6 +39,7 @@ from pipeline.pool.held_out import HeldOut
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.rollouts.vote import vote
+from pipeline.selection.confounds import confounds
 from pipeline.selection.rule import Signals
 from pipeline.selection.subset import select_subset
 from pipeline.stage import Outcome, Stage
@@ -161,7 +162,9 @@ def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcom
             beliefs=store.read("context_beliefs"),
             seed=section.seed,
         )
-        writer.append("curated_subset", select_subset(signals, section))
+        subset = select_subset(signals, section)
+        writer.append("curated_subset", subset)
+        writer.notes = confounds(subset, signals)
 
     return Stage("curated_subset", store, section).run(compute)
 

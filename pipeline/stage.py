@@ -51,6 +51,7 @@ _SHARED_FILES: Final = (
     "artifacts",
     "batching",
     "chain",
+    "correlation",
     "markdown",
     "models",
     "paths",

@@ -57,6 +57,7 @@ def test_every_artifact_is_there_with_its_rows(done):
         "curated_subset": 80,
         "teacher_contexts": 16,
     }
+    assert {"score_vs_length", "score_vs_entropy"} <= set(store.require("curated_subset").notes)
     for name in cached:
         for table in ARTIFACTS[name]:
             store.read(name, table)
