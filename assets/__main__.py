@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="override one setting, e.g. rollouts.n_samples=8; repeatable; all keys stand in pipeline/config.py",
+        help="override one setting, e.g. rollouts.n_samples=8; repeatable; all keys: pipeline/*config.py",
     )
     parser.add_argument("--seed", type=int, help="seed of every stage that draws at random")
     parser.add_argument(

@@ -10,6 +10,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 
 from pipeline.choices import BuilderName, RuleName
+from pipeline.pool_config import PoolConfig as PoolConfig  # the tree is imported from here, all of it
+from pipeline.pool_config import RawPoolConfig as RawPoolConfig
 from pipeline.section import Section
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -26,72 +28,6 @@ class ModelConfig(Section):
     """Weights' type; auto takes the checkpoint's."""
     device: str = "auto"
     """Torch device such as cpu, cuda or cuda:1; auto takes cuda where there is one."""
-
-
-class RawPoolConfig(Section):
-    """Where the unlabelled questions come from and which rows are refused."""
-
-    path: str = "data/reference/pool.jsonl"
-    """File, folder or pattern (data/**/*.jsonl.gz) of questions, or a data set: hf://datasets/<owner>/<name>."""
-    format: Literal["auto", "jsonl", "csv", "parquet", "sciknoweval", "mmlu_pro", "huggingface"] = "auto"
-    """Source layout; auto goes by each file name's ending, and knows SciKnowEval and MMLU-Pro by their columns.
-    huggingface: path is a hub id or a folder of a data set."""
-    subset: str | None = None
-    """Name of the data set's configuration, for huggingface; none takes its only or default one."""
-    split: str = "train"
-    """Split of the data set, for huggingface."""
-    revision: str | None = None
-    """Branch, tag or commit of the data set on the hub; none takes the default branch."""
-    question_column: str = "question"
-    """Column of the question's text."""
-    options_column: str | None = "options"
-    """Column of the answer options (a list, or a JSON list in CSV); none reads all questions as open."""
-    answer_column: str | None = "answer"
-    """Column of the gold answer (letter, index or text); only ever stored in the gold table. None: no gold."""
-    domain_column: str | None = "domain"
-    """Column of the domain; none, or a source without it, leaves the domain empty."""
-    level_column: str | None = "level"
-    """Column of the level, such as L1 to L5 of SciKnowEval; likewise."""
-    task_column: str | None = "task"
-    """Column of the task; likewise."""
-    permute_options: bool = False
-    """Show the options in an order drawn per question, against bias for positions; off keeps the source's."""
-    seed: int = 0
-    """Seed of the order of the options, combined with the question id."""
-    instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is the letter of your choice."
-    """Text appended to every question in the prompt; empty for none."""
-    open_instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is your answer."
-    """The same for questions without options; empty for none."""
-    max_question_chars: int = Field(default=20_000, ge=1)
-    """Longer questions, options included, are quarantined (characters)."""
-    max_quarantined_share: float = Field(default=0.05, ge=0, le=1)
-    """The stage fails when a larger share of the rows is refused."""
-    limit: int | None = Field(default=None, ge=1)
-    """Read at most so many rows; none reads all."""
-
-
-class PoolConfig(Section):
-    """Near-duplicates, contamination, and tests split off the pool."""
-
-    drop_near_duplicates: bool = True
-    """Keep one question of each group of near-duplicates; otherwise they are named only."""
-    near_duplicate_threshold: float = Field(default=0.65, gt=0, le=1)
-    """Jaccard index, n-grams weighted by rarity, that both stems and options of near-duplicates reach."""
-    ngram_size: int = Field(default=2, ge=1)
-    """Longest word n-gram compared."""
-    n_permutations: int = Field(default=128, ge=16)
-    """Length of a MinHash signature."""
-    decontaminate_against: list[str] = []
-    """Paths of evaluation questions that must not stand in the pool: files, folders, patterns, or a split of a data set
-    (<folder>#<split>, hf://datasets/<owner>/<name>#<split>); files of any layout that format=auto reads."""
-    contamination_threshold: float = Field(default=0.6, gt=0, le=1)
-    """Share of an evaluation question, n-grams weighted by rarity, whose presence in a pool question is a hit."""
-    in_domain_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the questions to hold out as in-domain test; 0 for none."""
-    out_of_domain: list[str] = []
-    """Domains to hold out whole as out-of-domain test."""
-    split_seed: int = 0
-    """Seed of the in-domain test; apart from the seeds of a run, so that runs are compared on the same questions."""
 
 
 class RolloutsConfig(Section):
