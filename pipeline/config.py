@@ -174,13 +174,13 @@ class TeacherContextsConfig(Section):
     """Seed of the random builder."""
 
 
-class DistilledAdapterConfig(Section):
-    """On-policy self-distillation with LoRA (re-implementation's settings)."""
+class TrainingConfig(Section):
+    """LoRA training, whatever its objective (re-implementation's settings)."""
 
     steps: int = Field(default=250, ge=1)
     """Optimizer steps."""
     trajectories_per_step: int = Field(default=4, ge=1)
-    """Student samples per optimizer step."""
+    """Responses per optimizer step, each to another question."""
     micro_batch: int = Field(default=4, ge=1)
     """Trajectories per forward and backward pass; divides trajectories_per_step."""
     learning_rate: float = Field(default=2.5e-6, gt=0)
@@ -199,6 +199,13 @@ class DistilledAdapterConfig(Section):
     """Dropout on the adapter's input."""
     lora_targets: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     """Names of the adapted linear layers."""
+    seed: int = 0
+    """Seed of adapter weights, data order and sampling."""
+
+
+class DistilledAdapterConfig(TrainingConfig):
+    """On-policy self-distillation (re-implementation's settings)."""
+
     teacher: Literal["ema", "base", "live"] = "ema"
     """Teacher weights: moving average of the student, the untouched model, or the student itself."""
     ema_decay: float = Field(default=0.995, ge=0, lt=1)
@@ -211,8 +218,6 @@ class DistilledAdapterConfig(Section):
     """Nucleus mass of the student's samples."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Length limit of a student sample (tokens)."""
-    seed: int = 0
-    """Seed of adapter weights, data order and sampling."""
 
 
 class CausalCheckConfig(Section):

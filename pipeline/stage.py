@@ -40,7 +40,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "neuron_scores": ("pipeline/neurons",),
     "curated_subset": ("pipeline/selection",),
     "teacher_contexts": ("pipeline/teacher", "pipeline/retrieval"),
-    "distilled_adapter": ("training",),
+    "distilled_adapter": ("training", "training/objectives"),
     "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),
     "causal_check": ("pipeline/neurons",),
 }
