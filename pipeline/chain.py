@@ -23,13 +23,14 @@ from pipeline.config import (
     PseudoLabelsConfig,
     RawPoolConfig,
     RolloutsConfig,
+    SftAdapterConfig,
     TeacherContextsConfig,
 )
 from pipeline.deduplication.prune import Pruned, prune
 from pipeline.deduplication.statistics import describe
 from pipeline.errors import ArtifactError, QuarantineError, SourceError, TrainingError
 from pipeline.evaluation.evaluate import evaluate, held_out_tests
-from pipeline.jobs import DistillationJob, TrainingJob, write_job
+from pipeline.jobs import DistillationJob, SftJob, TrainingJob, write_job
 from pipeline.models import load_model, load_tokenizer
 from pipeline.neurons.causal import silence_responses, summarise
 from pipeline.neurons.score import NeuronScorer, check_unscored, score_shards
@@ -174,9 +175,26 @@ def distillation_job(store: ArtifactStore, model: ModelConfig, section: Distille
     return _training_job(Stage("distilled_adapter", store, section, model), DistillationJob, teacher_contexts=contexts)
 
 
+def sft_job(store: ArtifactStore, model: ModelConfig, section: SftAdapterConfig) -> Outcome | list[str]:
+    """Return the standing adapter, an empty artifact where it is not wanted, or the command that makes it.
+
+    Raises ArtifactError for rollouts of other weights.
+    """
+    stage = Stage("sft_adapter", store, section, model)
+    if not section.enabled:
+        return stage.run(lambda writer: writer.notes.update(skipped="sft_adapter.enabled is false"))
+    _check_same_weights(store, stage)
+    return _training_job(stage, SftJob)
+
+
 def distilled_adapter(store: ArtifactStore, model: ModelConfig, section: DistilledAdapterConfig) -> Outcome:
     """Run the training process, unless its adapter stands; raises TrainingError when it fails."""
     return _run_training(store, "distilled_adapter", distillation_job(store, model, section))
+
+
+def sft_adapter(store: ArtifactStore, model: ModelConfig, section: SftAdapterConfig) -> Outcome:
+    """The same for the model fine-tuned on majority votes, which distillation is compared with."""
+    return _run_training(store, "sft_adapter", sft_job(store, model, section))
 
 
 def check_tests(store: ArtifactStore, section: EvaluationConfig) -> None:
@@ -186,7 +204,7 @@ def check_tests(store: ArtifactStore, section: EvaluationConfig) -> None:
 
 
 def evaluation(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig) -> Outcome:
-    """Compare the untouched with the distilled model on held-out questions."""
+    """Compare the untouched, the fine-tuned and the distilled model on held-out questions."""
     sources = [source for test in held_out_tests(store, section).values() for source in test.sources]
     stage = Stage("evaluation", store, section, model, sources=sources)
     return stage.run(lambda writer: evaluate(store, model, section, writer))
@@ -224,6 +242,7 @@ def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") ->
         "curated_subset": lambda: curated_subset(store, config.curated_subset),
         "teacher_contexts": lambda: teacher_contexts(store, model, config.teacher_contexts),
         "distilled_adapter": lambda: distilled_adapter(store, model, config.distilled_adapter),
+        "sft_adapter": lambda: sft_adapter(store, model, config.sft_adapter),
         "evaluation": lambda: evaluation(store, model, config.evaluation),
     }
     outcomes = {}

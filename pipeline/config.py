@@ -220,6 +220,13 @@ class DistilledAdapterConfig(TrainingConfig):
     """Length limit of a student sample (tokens)."""
 
 
+class SftAdapterConfig(TrainingConfig):
+    """What distillation is compared with: fine-tuning on the model's own majority responses (arXiv 2210.11610)."""
+
+    enabled: bool = True
+    """Train the rival; false leaves an empty artifact, and the rival out of the evaluation."""
+
+
 class CausalCheckConfig(Section):
     """Silencing the neurons that carry a response, against as many random ones of the same layers."""
 
@@ -240,7 +247,7 @@ class CausalCheckConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Untouched against distilled on held-out questions; the only stage that reads gold labels."""
+    """Untouched, fine-tuned and distilled model on held-out questions; the only stage that reads gold labels."""
 
     in_domain_path: str = "data/reference/in_domain_test.jsonl"
     """Held-out questions of the pool's domain, named as in pool.decontaminate_against and in the pool's columns; a test
@@ -280,8 +287,10 @@ class Config(Section):
     """Stage 7."""
     distilled_adapter: DistilledAdapterConfig = DistilledAdapterConfig()
     """Stage 8."""
-    evaluation: EvaluationConfig = EvaluationConfig()
+    sft_adapter: SftAdapterConfig = SftAdapterConfig()
     """Stage 9."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Stage 10."""
     causal_check: CausalCheckConfig = CausalCheckConfig()
     """Beside the chain, after stage 5."""
 

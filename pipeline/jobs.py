@@ -13,6 +13,7 @@ from pipeline.config import (
     CuratedSubsetConfig,
     DistilledAdapterConfig,
     ModelConfig,
+    SftAdapterConfig,
     TeacherContextsConfig,
     TrainingConfig,
 )
@@ -53,7 +54,14 @@ class DistillationJob(TrainingJob):
     """How the contexts were built, for the model card."""
 
 
-JOBS: Final[Mapping[str, type[TrainingJob]]] = {"opsd": DistillationJob}
+class SftJob(TrainingJob):
+    """Fine-tuning on the majority responses to the questions of the artifact ``curated_subset``."""
+
+    objective: Literal["sft"] = "sft"
+    settings: SftAdapterConfig
+
+
+JOBS: Final[Mapping[str, type[TrainingJob]]] = {"opsd": DistillationJob, "sft": SftJob}
 """Class of the jobs of each objective."""
 
 

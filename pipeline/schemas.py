@@ -174,10 +174,18 @@ TEACHER_CONTEXTS = _table(
 )
 TRAINING_LOG = _table(
     step=(pa.int32(), False, "optimizer step, from 1"),
-    loss=(pa.float64(), False, "divergence of student from teacher per response token (nats)"),
+    loss=(
+        pa.float64(),
+        False,
+        "per response token: divergence of student from teacher, or cross-entropy of the majority's response (nats)",
+    ),
     learning_rate=(pa.float64(), False, "learning rate of the step"),
     grad_norm=(pa.float64(), False, "gradient norm before clipping"),
-    response_tokens=(pa.float64(), False, "mean length of the student's samples (tokens)"),
+    response_tokens=(
+        pa.float64(),
+        False,
+        "mean length of the student's samples, or of the majority's responses (tokens)",
+    ),
 )
 PREDICTIONS = _table(
     model=(pa.large_string(), False, "untouched or distilled"),
@@ -234,6 +242,7 @@ ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
     "curated_subset": {"curated_subset": CURATED_SUBSET},
     "teacher_contexts": {"teacher_contexts": TEACHER_CONTEXTS},
     "distilled_adapter": {"training_log": TRAINING_LOG},
+    "sft_adapter": {"training_log": TRAINING_LOG},
     "evaluation": {"predictions": PREDICTIONS, "metrics": METRICS},
     "causal_check": {"causal_check": CAUSAL_CHECK},
 }

@@ -6,7 +6,7 @@ import polars as pl
 import torch
 from torch import nn
 
-from pipeline.config import DistilledAdapterConfig
+from pipeline.config import DistilledAdapterConfig, SftAdapterConfig
 from pipeline.errors import TrainingError
 from pipeline.jobs import TrainingJob
 from pipeline.models import LanguageModel, encode_chat
@@ -38,9 +38,12 @@ def _check_batches(job: TrainingJob, n_questions: int) -> None:
     # TRL's RepeatSampler leaves out an incomplete batch: with too few rows it trains zero steps without a word.
     n_trajectories, micro_batch = job.settings.trajectories_per_step, job.settings.micro_batch
     if n_questions < n_trajectories:
+        what, remedy = "training questions", "lower it"
+        if isinstance(job.settings, SftAdapterConfig):
+            what, remedy = "training questions with a majority", "lower it, set sft_adapter.enabled=false to do without"
         raise TrainingError(
-            f"{n_questions} training questions are fewer than {job.artifact}.trajectories_per_step = "
-            f"{n_trajectories}: lower it, or keep more questions through curated_subset.fraction or .count"
+            f"{n_questions} {what} are fewer than {job.artifact}.trajectories_per_step = {n_trajectories}: {remedy}, "
+            "or keep more questions through curated_subset.fraction or .count"
         )
     if n_trajectories % micro_batch:
         raise TrainingError(

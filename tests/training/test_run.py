@@ -16,16 +16,17 @@ from pipeline.config import (
     CuratedSubsetConfig,
     DistilledAdapterConfig,
     ModelConfig,
+    SftAdapterConfig,
     TeacherContextsConfig,
 )
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.jobs import JOBS, DistillationJob, read_job, write_job
+from pipeline.jobs import JOBS, DistillationJob, SftJob, read_job, write_job
 from pipeline.models import load_model
 from training.objectives import OBJECTIVES
 from training.reporting import ProgressCallback, Reporter
 
 SETTINGS = {"steps": 3, "trajectories_per_step": 4, "micro_batch": 2, "learning_rate": 1e-2}
-ARTIFACT = {"opsd": "distilled_adapter"}
+ARTIFACT = {"opsd": "distilled_adapter", "sft": "sft_adapter"}
 
 
 def run_program(*arguments, env=None):
@@ -43,11 +44,13 @@ def job_for(objective, store, model_folder, work_dir, **changes):
         "curated_subset": CuratedSubsetConfig(rule="vote_share"),
         "work_dir": work_dir,
     }
+    if objective == "sft":
+        return SftJob(settings=SftAdapterConfig(**SETTINGS | changes), **common)
     settings = DistilledAdapterConfig(max_new_tokens=5, temperature=1.0, **SETTINGS | changes)
     return DistillationJob(settings=settings, teacher_contexts=TeacherContextsConfig(), **common)
 
 
-@pytest.fixture(scope="module", params=["opsd"])
+@pytest.fixture(scope="module", params=["opsd", "sft"])
 def runs(request, fill, tiny_folder, tmp_path_factory):
     """The same job run twice, in two stores."""
     finished = []
@@ -105,6 +108,10 @@ def test_the_model_card_tells_method_and_lineage_and_names_no_scratch_folder(run
     ("objective", "message"),
     [
         ("opsd", "6 training questions are fewer than distilled_adapter.trajectories_per_step = 8: lower it, or keep"),
+        (
+            "sft",
+            "6 training questions with a majority are fewer than sft_adapter.trajectories_per_step = 8: lower it, ",
+        ),
     ],
 )
 def test_too_few_questions_are_refused_in_one_line_and_leave_no_artifact(
@@ -129,8 +136,10 @@ def test_too_few_questions_are_refused_in_one_line_and_leave_no_artifact(
         ("{", "not valid JSON"),
         ("[]", "one JSON object"),
         ("{}", "objective = 'None' is not known"),
+        (json.dumps({"objective": "sfft"}), "objective = 'sfft' is not known, did you mean 'sft'"),
         (json.dumps({"objective": "opsd", "work_dirr": "x"}), "did you mean 'work_dir'"),
-        (json.dumps({"objective": "opsd", "settings": {"stepz": 1}}), "'settings.stepz', did you mean 'steps'"),
+        (json.dumps({"objective": "sft", "settings": {"stepz": 1}}), "'settings.stepz', did you mean 'steps'"),
+        (json.dumps({"objective": "sft", "settings": {"ema_decay": 0.9}}), "unknown key 'settings.ema_decay'"),
     ],
 )
 def test_unusable_jobs_are_refused(tmp_path, content, message):

@@ -5,6 +5,7 @@ from typing import Final
 
 from training.objectives.objective import Objective
 from training.objectives.opsd import OPSD
+from training.objectives.sft import SFT
 
-OBJECTIVES: Final[Mapping[str, Objective]] = {"opsd": OPSD}
+OBJECTIVES: Final[Mapping[str, Objective]] = {"opsd": OPSD, "sft": SFT}
 """Objectives by the name that stands in the job."""
