@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 def _table(**columns: tuple[pa.DataType, bool, str]) -> pa.Schema:
@@ -194,6 +194,7 @@ PREDICTIONS = _table(
     sample=_SAMPLE,
     answer=(pa.large_string(), True, "extracted answer; null is an abstention"),
     answer_index=(pa.int32(), True, "index of the extracted option; null for abstentions and open questions"),
+    gold_index=(pa.int32(), True, "index of the right option; null for open questions"),
     correct=(pa.bool_(), False, "whether the answer is the gold answer; abstentions are wrong"),
     option_probs=(_FLOATS, True, "probability of each option where the answer is stated, normalised"),
 )

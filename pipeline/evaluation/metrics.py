@@ -47,7 +47,7 @@ def summarise(predictions: pl.DataFrame, config: EvaluationConfig) -> pl.DataFra
 
     Where untouched and distilled answered the same questions, their paired difference (model ``difference``) is
     taken on the same resampled questions. The metrics ``*_option`` are left out where no rollout has an option
-    probability; their ``n`` counts the questions that have one. The result depends neither on the order of the rows
+    probabilities; their ``n`` counts the questions that have them. The result depends neither on the order of the rows
     nor on which other models and tests the table holds.
 
     Args:

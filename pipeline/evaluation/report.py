@@ -18,9 +18,9 @@ from pipeline.plots import figure_png
 _LABELS = {
     "avg_at_k": "accuracy (Avg@{k}), %",
     "maj_at_k": "majority accuracy (Maj@{k}), %",
-    "ece_option": "ECE, option token",
+    "ece_option": "ECE, option probability, mean over samples",
     "ece_vote": "ECE, vote share",
-    "brier_option": "Brier, option token",
+    "brier_option": "Brier, option probability, mean over samples",
     "brier_vote": "Brier, vote share",
 }
 _SPLITS = {IN_DOMAIN: "In-domain", OUT_OF_DOMAIN: "Out-of-domain"}
@@ -34,8 +34,10 @@ the same resampled questions; it is the figure to judge a change by, since both 
 - Avg@k: mean over questions of the share of right samples. Maj@k: whether the leading answer of k samples is right; a
   tie counts as the share of the tied answers that are right. Samples without an answer are wrong.
 - ECE: expected calibration error, {N_BINS} equal-width bins, the last one closed. Brier: mean squared difference of
-  confidence and outcome. *Option token*: per sample, the probability of the letter it states; samples that state none
-  are left out. *Vote share*: per question, the share of the k samples that give the leading answer."""
+  confidence and outcome; both per question. *Option probability, mean over samples*: where a sample states its answer
+  it gives each option a probability; the confidence is that of the leading option, averaged over the samples. Samples
+  whose statement tells none are left out. *Vote share*: the share of the k samples that give the leading answer. In a
+  tie of leaders the outcome is the share of them that are right."""
 _CAVEATS = """\
 - The intervals cover the choice of questions and the sampling of answers, not the randomness of training: another
   training seed gives another distilled model.
@@ -69,14 +71,14 @@ def render_table(metrics: pl.DataFrame) -> str:
 def reliability_diagram(predictions: pl.DataFrame) -> bytes:
     """Return, as PNG, accuracy against confidence on the in-domain test, one line per model.
 
-    Points are the bins of the calibration error, their area the share of answers. The confidence is the option-token
+    Points are the bins of the calibration error, their area the share of questions. The confidence is the option
     probability if all models have it, else the vote share. Raises CurationError without in-domain predictions.
     """
     test = predictions.filter(pl.col("split") == IN_DOMAIN)
     models = [model for model in _STYLES if model in set(test["model"])]
     if not models:
         raise CurationError(f"reliability diagram: no '{IN_DOMAIN}' predictions of {' or '.join(_STYLES)}: grade one")
-    table, confidence = option_confidence(test), "option-token probability"
+    table, confidence = option_confidence(test), "option probability, mean over samples"
     if not set(models) <= set(table["model"]):
         table, confidence = vote_confidence(test), "vote share"
     figure = Figure(figsize=(5, 5), layout="constrained")
@@ -143,7 +145,7 @@ def _cell(row: Mapping[str, Any]) -> str:
 
 
 def _verdicts(metrics: pl.DataFrame) -> list[str]:
-    """Return one sentence per test for accuracy and for calibration (option token if there is one, else votes)."""
+    """Return one sentence per test for accuracy and for calibration (by options if they have it)."""
     differences = metrics.filter(pl.col("model") == DIFFERENCE)
     if differences.is_empty():
         return ["No comparison: the table does not hold both models on the same questions."]

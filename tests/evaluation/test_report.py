@@ -21,6 +21,7 @@ def row(model, split, question, sample, right, letters=True):
         "sample": sample,
         "answer": "yes" if right else "no",
         "answer_index": int(not right),
+        "gold_index": 0,
         "correct": right,
         "option_probs": [0.75, 0.25] if letters else None,
     }
@@ -46,7 +47,7 @@ def test_table_has_a_row_per_figure_and_a_column_per_model():
     cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]
     assert cells[0] == "In-domain accuracy (Avg@2), %"
     assert (cells[1].split()[0], cells[2].split()[0], cells[3].split()[0], cells[4]) == ("50.0", "75.0", "+25.0", "20")
-    ece = next(line for line in lines if "In-domain ECE, option token" in line)
+    ece = next(line for line in lines if "In-domain ECE, option probability, mean over samples" in line)
     assert len(ece.split("|")[2].split()[0]) == len("0.000")
 
 
@@ -54,7 +55,7 @@ def test_table_marks_figures_that_one_model_lacks():
     table = both_models(("in_domain",))
     without = pl.when(pl.col("model") == "distilled").then(None).otherwise(pl.col("option_probs"))
     metrics = summarise(table.with_columns(option_probs=without), CONFIG)
-    ece = next(line for line in render_table(metrics).splitlines() if "ECE, option token" in line)
+    ece = next(line for line in render_table(metrics).splitlines() if "ECE, option probability" in line)
     assert [cell.strip() for cell in ece.split("|")[3:5]] == ["-", "-"]
 
 
