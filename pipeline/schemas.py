@@ -188,7 +188,7 @@ TRAINING_LOG = _table(
     ),
 )
 PREDICTIONS = _table(
-    model=(pa.large_string(), False, "untouched or distilled"),
+    model=(pa.large_string(), False, "untouched, sft or distilled"),
     split=(pa.large_string(), False, "in_domain or out_of_domain"),
     id=_ID,
     sample=_SAMPLE,
@@ -199,7 +199,7 @@ PREDICTIONS = _table(
     option_probs=(_FLOATS, True, "probability of each option where the answer is stated, normalised"),
 )
 METRICS = _table(
-    model=(pa.large_string(), False, "untouched, distilled, or difference (distilled minus untouched, paired)"),
+    model=(pa.large_string(), False, "a model, or a paired difference: distilled - untouched, distilled - sft"),
     split=(pa.large_string(), False, "in_domain or out_of_domain"),
     metric=(pa.large_string(), False, "avg_at_k, maj_at_k, ece_option, ece_vote, brier_option, brier_vote"),
     value=(pa.float64(), False, "estimate"),

@@ -9,12 +9,12 @@ from pipeline.config import EvaluationConfig
 from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import expected_calibration_error
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
-from pipeline.evaluation.metrics import METRIC_NAMES, summarise
+from pipeline.evaluation.metrics import DIFFERENCES, METRIC_NAMES, summarise
 from pipeline.schemas import METRICS, PREDICTIONS
 
 CONFIG = EvaluationConfig(n_resamples=400)
 GOLD = 0
-CHANGE = "difference"
+CHANGE = "distilled - untouched"
 
 
 def predictions(answers, model="untouched", split="in_domain", probs=None):
@@ -188,6 +188,20 @@ def test_identical_models_differ_by_exactly_nothing():
     same = metrics.filter(pl.col("model") == CHANGE)
     assert same["metric"].to_list() == list(METRIC_NAMES)
     assert same.select("value", "low", "high").to_numpy().tolist() == [[0.0] * 3] * len(METRIC_NAMES)
+
+
+def test_distilled_is_compared_with_untouched_and_with_its_rival_question_by_question():
+    rng = np.random.default_rng(15)
+    tables = {model: simulated(rng, model=model) for model in ("distilled", "sft", "untouched")}
+    metrics = summarise(pl.concat(tables.values()), CONFIG)
+    models = metrics["model"].unique(maintain_order=True).to_list()
+    assert models == ["untouched", "sft", "distilled", "distilled - untouched", "distilled - sft"]
+    for difference, (one, other) in DIFFERENCES.items():
+        for name in METRIC_NAMES:
+            change, after, before = (figure(metrics, name, model)["value"] for model in (difference, one, other))
+            assert change == pytest.approx(after - before)
+        pair = summarise(pl.concat([tables[one], tables[other]]), CONFIG).filter(pl.col("model") == difference)
+        assert pair.equals(metrics.filter(pl.col("model") == difference))
 
 
 def test_no_difference_without_the_same_questions():

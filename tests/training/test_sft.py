@@ -5,10 +5,17 @@ import pytest
 import torch
 
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import CuratedSubsetConfig, ModelConfig, SftAdapterConfig
+from pipeline.config import (
+    CuratedSubsetConfig,
+    DistilledAdapterConfig,
+    ModelConfig,
+    SftAdapterConfig,
+    TeacherContextsConfig,
+)
 from pipeline.errors import TrainingError
-from pipeline.jobs import SftJob
+from pipeline.jobs import DistillationJob, SftJob
 from pipeline.models import load_model
+from training.objectives import OBJECTIVES
 from training.objectives.sft import build, majority_rollouts
 
 SETTINGS = SftAdapterConfig(steps=1, trajectories_per_step=4, micro_batch=2, learning_rate=1e-2)
@@ -21,17 +28,20 @@ def majority(fill, tmp_path):
     return majority_rollouts(store)
 
 
+def described(work_dir):
+    return {
+        "artifact": "",
+        "store_root": work_dir,
+        "fingerprint": "",
+        "provenance": {},
+        "model": ModelConfig(),
+        "curated_subset": CuratedSubsetConfig(),
+        "work_dir": work_dir,
+    }
+
+
 def trainer_for(folder, work_dir, majority, **changes):
-    job = SftJob(
-        artifact="sft_adapter",
-        store_root=work_dir,
-        fingerprint="",
-        provenance={},
-        model=ModelConfig(),
-        settings=SETTINGS.model_copy(update=changes),
-        curated_subset=CuratedSubsetConfig(),
-        work_dir=work_dir,
-    )
+    job = SftJob(settings=SETTINGS.model_copy(update=changes), **described(work_dir))
     return build(job, majority, load_model(ModelConfig(path=str(folder))))
 
 
@@ -113,6 +123,16 @@ def test_every_step_takes_as_many_different_questions_as_trajectories(tiny_folde
     trainer.train()
     assert trainer.state.global_step == 3
     assert trainer.state.epoch == 3
+
+
+def test_steps_take_the_questions_that_the_steps_of_distillation_take(tiny_folder, tmp_path, majority):
+    store, opsd = ArtifactStore(tmp_path / "store"), OBJECTIVES["opsd"]
+    settings = DistilledAdapterConfig(trajectories_per_step=4, micro_batch=4)
+    job = DistillationJob(settings=settings, teacher_contexts=TeacherContextsConfig(), **described(tmp_path))
+    contexts = opsd.read(store)
+    distillation = opsd.build(job, contexts, load_model(ModelConfig(path=str(tiny_folder))))
+    asked = [contexts["id"][i] for i in distillation._get_train_sampler()]
+    assert [majority["id"][i] for i in trainer_for(tiny_folder, tmp_path, majority)._get_train_sampler()] == asked
 
 
 def test_dropout_is_the_adapters_alone(tiny_folder, tmp_path, majority):

@@ -121,8 +121,8 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
 
 OPSD: Final = Objective(
     title="on-policy self-distillation",
-    summary="The base model, trained towards its own predictions given worked examples (Neuron-OPSD). No gold label "
-    "was used:\nquestions, contexts and targets come from the base model's own answers and neurons.",
+    summary="The base model, trained towards its own predictions given worked examples (Neuron-OPSD). No gold label\n"
+    "was used: questions, contexts and targets come from the base model's own answers and neurons.",
     read=lambda store: store.read("teacher_contexts"),
     build=build,
 )

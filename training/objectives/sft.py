@@ -82,9 +82,9 @@ def _check_head(lora_targets: list[str], model: PreTrainedModel) -> None:
 
 SFT: Final = Objective(
     title="fine-tuning on majority votes",
-    summary="The base model, fine-tuned on those of its own responses that state the majority's answer (arXiv "
-    "2210.11610): what\non-policy self-distillation is compared with. No gold label was used: questions and targets "
-    "come from the base model's\nown answers and neurons.",
+    summary="The base model, fine-tuned on its own responses that state the majority's answer (arXiv 2210.11610):\n"
+    "what on-policy self-distillation is compared with. No gold label was used: questions and targets come from the\n"
+    "base model's own answers and neurons.",
     read=majority_rollouts,
     build=build,
 )
