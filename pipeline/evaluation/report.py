@@ -178,11 +178,11 @@ def _verdict(row: Mapping[str, Any], one: str, other: str) -> str:
 
 def _answers_table(predictions: pl.DataFrame) -> str:
     shares = predictions.group_by("split", "model", maintain_order=True).agg(
-        pl.col("answer").is_not_null().mean(), pl.col("option_probs").is_not_null().mean().alias("letter")
+        pl.col("answer").is_not_null().mean(), pl.col("option_probs").is_not_null().mean().alias("judged")
     )
-    lines = ["| test | model | samples with an answer, % | samples with a stated letter, % |", "|---|---|---|---|"]
-    for split, model, answered, letter in shares.iter_rows():
-        lines.append(f"| {_SPLITS.get(split, split)} | {model} | {100 * answered:.1f} | {100 * letter:.1f} |")
+    lines = ["| test | model | samples with an answer, % | samples with option probabilities, % |", "|---|---|---|---|"]
+    for split, model, answered, judged in shares.iter_rows():
+        lines.append(f"| {_SPLITS.get(split, split)} | {model} | {100 * answered:.1f} | {100 * judged:.1f} |")
     return "\n".join(lines)
 
 
