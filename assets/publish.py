@@ -32,8 +32,8 @@ def publish(store: ArtifactStore, name: str, outcome: Outcome) -> dg.Materialize
     }
     metadata |= {f"rows/{other}": rows for other, rows in manifest.rows.items() if other != table}
     metadata |= {key: _note(value) for key, value in manifest.notes.items()}
-    if plot := _PLOTS.get(name):
-        metadata["plot"] = dg.MetadataValue.md(_image(plot(store)))
+    if (draw := _PLOTS.get(name)) and (plot := draw(store)):
+        metadata["plot"] = dg.MetadataValue.md(_image(plot))
     return dg.MaterializeResult(asset_key=name, metadata=metadata, data_version=dg.DataVersion(manifest.digest))
 
 
@@ -70,8 +70,12 @@ def _column_plot(name: str, table: str, column: str, label: str) -> Callable[[Ar
     return draw
 
 
-def _file_plot(name: str, file: str) -> Callable[[ArtifactStore], bytes]:
-    return lambda store: (store.root / name / file).read_bytes()
+def _file_plot(name: str, file: str) -> Callable[[ArtifactStore], bytes | None]:
+    def load(store: ArtifactStore) -> bytes | None:
+        path = store.root / name / file
+        return path.read_bytes() if path.exists() else None  # an adapter that was not wanted has no curve
+
+    return load
 
 
 def _response_lengths(store: ArtifactStore) -> bytes:
@@ -108,7 +112,7 @@ def _pool(store: ArtifactStore) -> bytes:
     return plot_pool(store.read("pool"), store.read("pool", "dropped"))
 
 
-_PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
+_PLOTS: Mapping[str, Callable[[ArtifactStore], bytes | None]] = {
     "raw_pool": _question_lengths,
     "quarantine": _refusal_reasons,
     "pool": _pool,
@@ -119,6 +123,7 @@ _PLOTS: Mapping[str, Callable[[ArtifactStore], bytes]] = {
     "curated_subset": _column_plot("curated_subset", "curated_subset", "score", "selection score"),
     "teacher_contexts": _column_plot("teacher_contexts", "teacher_contexts", "n_teacher_tokens", "teacher tokens"),
     "distilled_adapter": _file_plot("distilled_adapter", "training_curve.png"),
+    "sft_adapter": _file_plot("sft_adapter", "training_curve.png"),
     "evaluation": _file_plot("evaluation", "reliability.png"),
     "causal_check": _drops,
 }

@@ -10,7 +10,7 @@ from assets.resources import StoreResource
 from assets.run_config import read_section, run_config
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import Config, DistilledAdapterConfig, EvaluationConfig, ModelConfig, RawPoolConfig
+from pipeline.config import Config, EvaluationConfig, ModelConfig, RawPoolConfig, TrainingConfig
 from pipeline.errors import QuarantineError
 from pipeline.section import Section, parse_section
 from pipeline.stage import INPUTS, Outcome
@@ -27,7 +27,8 @@ _DESCRIPTIONS = {
     "curated_subset": "Which questions become training questions, and why.",
     "teacher_contexts": "Worked examples that the teacher sees before each training question.",
     "distilled_adapter": "LoRA adapter from on-policy self-distillation.",
-    "evaluation": "Untouched against distilled on held-out questions.",
+    "sft_adapter": "LoRA adapter fine-tuned on the majority's responses to the same questions, to compare with.",
+    "evaluation": "Untouched, fine-tuned and distilled model on held-out questions.",
     "causal_check": "What silencing each response's leading neurons costs it, against random neurons. Optional.",
 }
 _QUARANTINE = dg.AssetKey("quarantine")
@@ -53,7 +54,8 @@ def build_assets(config: Config) -> list[dg.AssetsDefinition]:
         _model_asset("context_beliefs", config.context_beliefs, chain.context_beliefs),
         _table_asset("curated_subset", config.curated_subset, chain.curated_subset),
         _model_asset("teacher_contexts", config.teacher_contexts, chain.teacher_contexts),
-        _distilled_adapter(config.distilled_adapter, config.evaluation),
+        _adapter("distilled_adapter", config.distilled_adapter, chain.distillation_job, config.evaluation),
+        _adapter("sft_adapter", config.sft_adapter, chain.sft_job, config.evaluation),
         _model_asset("evaluation", config.evaluation, chain.evaluation),
         _model_asset("causal_check", config.causal_check, chain.causal_check),
     ]
@@ -133,9 +135,12 @@ def _model_asset(
     return run
 
 
-def _distilled_adapter(section: DistilledAdapterConfig, evaluation: EvaluationConfig) -> dg.AssetsDefinition:
-    name = "distilled_adapter"
-
+def _adapter(
+    name: str,
+    section: TrainingConfig,
+    stage: Callable[[ArtifactStore, ModelConfig, Any], Outcome | list[str]],
+    evaluation: EvaluationConfig,
+) -> dg.AssetsDefinition:
     Form = run_config(section)
 
     @dg.asset(name=name, deps=INPUTS[name], group_name="training", description=_DESCRIPTIONS[name], pool=_PROCESS_POOL)
@@ -147,10 +152,10 @@ def _distilled_adapter(section: DistilledAdapterConfig, evaluation: EvaluationCo
         pipes: dg.PipesSubprocessClient,
     ) -> Any:
         folder = store.open()
-        settings = read_section(DistilledAdapterConfig, config)
+        settings = read_section(type(section), config)
         if tests := _evaluation_to_come(context, evaluation):
             chain.check_tests(folder, tests)
-        job = chain.distillation_job(folder, read_section(ModelConfig, model), settings)
+        job = stage(folder, read_section(ModelConfig, model), settings)
         if not isinstance(job, Outcome):
             pipes.run(context=context, command=job)
             job = Outcome(folder.require(name), cached=False)

@@ -28,7 +28,7 @@ from pipeline.chain import run_chain, stored_questions
 from pipeline.config import Config
 from pipeline.evaluation.evaluate import read_tests
 from pipeline.evaluation.grade import grade
-from pipeline.evaluation.metrics import IN_DOMAIN
+from pipeline.evaluation.metrics import DIFFERENCES, IN_DOMAIN
 from pipeline.models import LanguageModel, load_model
 from pipeline.neurons.score import NeuronScorer
 from pipeline.presets import load_config
@@ -141,8 +141,8 @@ def _print(report: Mapping[str, Any]) -> None:
     for builder, figure in report["context accuracy before training"].items():
         print(f"accuracy with '{builder}' context: {_shown(figure)}")
     for row in report["figures"]:
-        if row["model"] == "difference" or (row["arm"] == "default"):
-            print(f"{row['arm']:<22} {row['model']:<11} {row['split']:<14} {row['metric']:<13} {_shown(row)}")
+        if row["model"] in DIFFERENCES or row["arm"] == "default":
+            print(f"{row['arm']:<22} {row['model']:<21} {row['split']:<14} {row['metric']:<13} {_shown(row)}")
     print(f"{report['seconds']} s")
 
 

@@ -25,13 +25,14 @@ from pipeline.config import (
     PseudoLabelsConfig,
     RawPoolConfig,
     RolloutsConfig,
+    SftAdapterConfig,
     TeacherContextsConfig,
 )
 from pipeline.deduplication.prune import Pruned, prune
 from pipeline.deduplication.statistics import describe
 from pipeline.errors import ArtifactError, QuarantineError, SourceError, TrainingError
 from pipeline.evaluation.evaluate import evaluate, held_out_tests
-from pipeline.jobs import DistillationJob, write_job
+from pipeline.jobs import DistillationJob, SftJob, TrainingJob, write_job
 from pipeline.models import load_model, load_tokenizer
 from pipeline.neurons.causal import silence_responses, summarise
 from pipeline.neurons.score import NeuronScorer, check_unscored, score_shards
@@ -39,6 +40,7 @@ from pipeline.pool.held_out import HeldOut
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.rollouts.vote import vote
+from pipeline.section import Section
 from pipeline.selection.confounds import confounds
 from pipeline.selection.rule import Signals
 from pipeline.selection.subset import select_subset
@@ -193,36 +195,30 @@ def teacher_contexts(store: ArtifactStore, model: ModelConfig, section: TeacherC
 
 def distillation_job(store: ArtifactStore, model: ModelConfig, section: DistilledAdapterConfig) -> Outcome | list[str]:
     """Return the standing adapter, or the command of the training process that makes it."""
-    stage = Stage("distilled_adapter", store, section, model)
-    provenance = stage.provenance()
-    fingerprint = stage.fingerprint(provenance)
-    if standing := store.current("distilled_adapter", fingerprint):
-        return Outcome(standing, cached=True)
-    work_dir = store.root / ".distilled_adapter.work"
-    job = DistillationJob(
-        contexts_path=store.path("teacher_contexts"),
-        store_root=store.root,
-        fingerprint=fingerprint,
-        provenance=provenance,
-        model=model,
-        settings=section,
-        curated_subset=CuratedSubsetConfig(**store.require("curated_subset").provenance["config"]),
-        teacher_contexts=TeacherContextsConfig(**store.require("teacher_contexts").provenance["config"]),
-        work_dir=work_dir,
-    )
-    write_job(job, work_dir / "job.json")
-    return [sys.executable, "-m", "training.distill", "--job", str(work_dir / "job.json")]
+    contexts = TeacherContextsConfig(**store.require("teacher_contexts").provenance["config"])
+    return _training_job(Stage("distilled_adapter", store, section, model), DistillationJob, teacher_contexts=contexts)
+
+
+def sft_job(store: ArtifactStore, model: ModelConfig, section: SftAdapterConfig) -> Outcome | list[str]:
+    """Return the standing adapter, an empty artifact where it is not wanted, or the command that makes it.
+
+    Raises ArtifactError for rollouts of other weights.
+    """
+    stage = Stage("sft_adapter", store, section, model)
+    if not section.enabled:
+        return stage.run(lambda writer: writer.notes.update(skipped="sft_adapter.enabled is false"))
+    _check_same_weights(store, stage)
+    return _training_job(stage, SftJob)
 
 
 def distilled_adapter(store: ArtifactStore, model: ModelConfig, section: DistilledAdapterConfig) -> Outcome:
     """Run the training process, unless its adapter stands; raises TrainingError when it fails."""
-    job = distillation_job(store, model, section)
-    if isinstance(job, Outcome):
-        return job
-    code = subprocess.run(job, check=False).returncode  # noqa: S603  our own command
-    if code:
-        raise TrainingError(f"the training process ended with code {code}: its last lines above say why")
-    return Outcome(store.require("distilled_adapter"), cached=False)
+    return _run_training(store, "distilled_adapter", distillation_job(store, model, section))
+
+
+def sft_adapter(store: ArtifactStore, model: ModelConfig, section: SftAdapterConfig) -> Outcome:
+    """The same for the model fine-tuned on majority votes, which distillation is compared with."""
+    return _run_training(store, "sft_adapter", sft_job(store, model, section))
 
 
 def check_tests(store: ArtifactStore, section: EvaluationConfig) -> None:
@@ -232,7 +228,7 @@ def check_tests(store: ArtifactStore, section: EvaluationConfig) -> None:
 
 
 def evaluation(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig) -> Outcome:
-    """Compare the untouched with the distilled model on held-out questions."""
+    """Compare the untouched, the fine-tuned and the distilled model on held-out questions."""
     sources = [source for test in held_out_tests(store, section).values() for source in test.sources]
     stage = Stage("evaluation", store, section, model, sources=sources)
     return stage.run(lambda writer: evaluate(store, model, section, writer))
@@ -271,6 +267,7 @@ def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") ->
         "curated_subset": lambda: curated_subset(store, config.curated_subset),
         "teacher_contexts": lambda: teacher_contexts(store, model, config.teacher_contexts),
         "distilled_adapter": lambda: distilled_adapter(store, model, config.distilled_adapter),
+        "sft_adapter": lambda: sft_adapter(store, model, config.sft_adapter),
         "evaluation": lambda: evaluation(store, model, config.evaluation),
     }
     outcomes = {}
@@ -281,6 +278,37 @@ def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") ->
         if name == last:
             break
     return outcomes
+
+
+def _training_job(stage: Stage, kind: type[TrainingJob], **described: Section) -> Outcome | list[str]:
+    """Return the stage's standing adapter, or write a job of a ``kind`` and return the command that runs it."""
+    store, provenance = stage.store, stage.provenance()
+    fingerprint = stage.fingerprint(provenance)
+    if standing := store.current(stage.name, fingerprint):
+        return Outcome(standing, cached=True)
+    work_dir = store.root / f".{stage.name}.work"
+    job = kind(
+        artifact=stage.name,
+        store_root=store.root,
+        fingerprint=fingerprint,
+        provenance=provenance,
+        model=stage.model,
+        settings=stage.section,
+        curated_subset=CuratedSubsetConfig(**store.require("curated_subset").provenance["config"]),
+        work_dir=work_dir,
+        **described,
+    )
+    write_job(job, work_dir / "job.json")
+    return [sys.executable, "-m", "training.run", "--job", str(work_dir / "job.json")]
+
+
+def _run_training(store: ArtifactStore, name: str, job: Outcome | list[str]) -> Outcome:
+    if isinstance(job, Outcome):
+        return job
+    code = subprocess.run(job, check=False).returncode  # noqa: S603  our own command
+    if code:
+        raise TrainingError(f"the training process ended with code {code}: its last lines above say why")
+    return Outcome(store.require(name), cached=False)
 
 
 def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> QuarantineError | None:

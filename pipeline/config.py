@@ -118,13 +118,13 @@ class ContextBeliefsConfig(TeacherContextsConfig):
     """Responses per question with its context; 0: none are drawn, for rules that do not read them."""
 
 
-class DistilledAdapterConfig(Section):
-    """On-policy self-distillation with LoRA (re-implementation's settings)."""
+class TrainingConfig(Section):
+    """LoRA training, whatever its objective (re-implementation's settings)."""
 
     steps: int = Field(default=250, ge=1)
     """Optimizer steps."""
     trajectories_per_step: int = Field(default=4, ge=1)
-    """Student samples per optimizer step."""
+    """Responses per optimizer step, each to another question."""
     micro_batch: int = Field(default=4, ge=1)
     """Trajectories per forward and backward pass; divides trajectories_per_step."""
     learning_rate: float = Field(default=2.5e-6, gt=0)
@@ -143,6 +143,13 @@ class DistilledAdapterConfig(Section):
     """Dropout on the adapter's input."""
     lora_targets: list[str] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     """Names of the adapted linear layers."""
+    seed: int = 0
+    """Seed of adapter weights, data order and sampling."""
+
+
+class DistilledAdapterConfig(TrainingConfig):
+    """On-policy self-distillation (re-implementation's settings)."""
+
     teacher: Literal["ema", "base", "live"] = "ema"
     """Teacher weights: moving average of the student, the untouched model, or the student itself."""
     ema_decay: float = Field(default=0.995, ge=0, lt=1)
@@ -155,8 +162,13 @@ class DistilledAdapterConfig(Section):
     """Nucleus mass of the student's samples."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Length limit of a student sample (tokens)."""
-    seed: int = 0
-    """Seed of adapter weights, data order and sampling."""
+
+
+class SftAdapterConfig(TrainingConfig):
+    """What distillation is compared with: fine-tuning on the model's own majority responses (arXiv 2210.11610)."""
+
+    enabled: bool = True
+    """Train the rival; false leaves an empty artifact, and the rival out of the evaluation."""
 
 
 class CausalCheckConfig(Section):
@@ -179,7 +191,7 @@ class CausalCheckConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Untouched against distilled on held-out questions; the only stage that reads gold labels."""
+    """Untouched, fine-tuned and distilled model on held-out questions; the only stage that reads gold labels."""
 
     in_domain_path: str = "data/reference/in_domain_test.jsonl"
     """Held-out questions of the pool's domain, named as in pool.decontaminate_against and in the pool's columns; a test
@@ -221,8 +233,10 @@ class Config(Section):
     """Stage 7."""
     distilled_adapter: DistilledAdapterConfig = DistilledAdapterConfig()
     """Stage 8."""
-    evaluation: EvaluationConfig = EvaluationConfig()
+    sft_adapter: SftAdapterConfig = SftAdapterConfig()
     """Stage 9."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Stage 10."""
     causal_check: CausalCheckConfig = CausalCheckConfig()
     """Beside the chain, after stage 5."""
 

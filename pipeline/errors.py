@@ -30,4 +30,4 @@ class ArtifactError(CurationError):
 
 
 class TrainingError(CurationError):
-    """A distillation job cannot run as configured."""
+    """A training job cannot run as configured."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 def _table(**columns: tuple[pa.DataType, bool, str]) -> pa.Schema:
@@ -187,23 +187,32 @@ TEACHER_CONTEXTS = _table(
 )
 TRAINING_LOG = _table(
     step=(pa.int32(), False, "optimizer step, from 1"),
-    loss=(pa.float64(), False, "divergence of student from teacher per response token (nats)"),
+    loss=(
+        pa.float64(),
+        False,
+        "per response token: divergence of student from teacher, or cross-entropy of the majority's response (nats)",
+    ),
     learning_rate=(pa.float64(), False, "learning rate of the step"),
     grad_norm=(pa.float64(), False, "gradient norm before clipping"),
-    response_tokens=(pa.float64(), False, "mean length of the student's samples (tokens)"),
+    response_tokens=(
+        pa.float64(),
+        False,
+        "mean length of the student's samples, or of the majority's responses (tokens)",
+    ),
 )
 PREDICTIONS = _table(
-    model=(pa.large_string(), False, "untouched or distilled"),
+    model=(pa.large_string(), False, "untouched, sft or distilled"),
     split=(pa.large_string(), False, "in_domain or out_of_domain"),
     id=_ID,
     sample=_SAMPLE,
     answer=(pa.large_string(), True, "extracted answer; null is an abstention"),
     answer_index=(pa.int32(), True, "index of the extracted option; null for abstentions and open questions"),
+    gold_index=(pa.int32(), True, "index of the right option; null for open questions"),
     correct=(pa.bool_(), False, "whether the answer is the gold answer; abstentions are wrong"),
     option_probs=(_FLOATS, True, "probability of each option where the answer is stated, normalised"),
 )
 METRICS = _table(
-    model=(pa.large_string(), False, "untouched, distilled, or difference (distilled minus untouched, paired)"),
+    model=(pa.large_string(), False, "a model, or a paired difference: distilled - untouched, distilled - sft"),
     split=(pa.large_string(), False, "in_domain or out_of_domain"),
     metric=(pa.large_string(), False, "avg_at_k, maj_at_k, ece_option, ece_vote, brier_option, brier_vote"),
     value=(pa.float64(), False, "estimate"),
@@ -248,6 +257,7 @@ ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
     "curated_subset": {"curated_subset": CURATED_SUBSET},
     "teacher_contexts": {"teacher_contexts": TEACHER_CONTEXTS},
     "distilled_adapter": {"training_log": TRAINING_LOG},
+    "sft_adapter": {"training_log": TRAINING_LOG},
     "evaluation": {"predictions": PREDICTIONS, "metrics": METRICS},
     "causal_check": {"causal_check": CAUSAL_CHECK},
 }

@@ -26,7 +26,8 @@ INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
     "curated_subset": ("pool", "pseudo_labels", "neuron_scores", "context_beliefs"),
     "teacher_contexts": ("pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset"),
     "distilled_adapter": ("teacher_contexts",),
-    "evaluation": ("raw_pool", "gold_labels", "pool", "rollouts", "pseudo_labels", "distilled_adapter"),
+    "sft_adapter": ("rollouts", "pseudo_labels", "curated_subset"),
+    "evaluation": ("raw_pool", "gold_labels", "pool", "rollouts", "pseudo_labels", "distilled_adapter", "sft_adapter"),
     "causal_check": ("rollouts", "neuron_scores"),
 }
 """Artifacts that each stage reads; stages in the order in which they run."""
@@ -42,7 +43,8 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
     "context_beliefs": ("pipeline/beliefs", "pipeline/teacher", "pipeline/retrieval", "pipeline/rollouts"),
     "curated_subset": ("pipeline/selection", "pipeline/retrieval"),
     "teacher_contexts": ("pipeline/teacher", "pipeline/retrieval"),
-    "distilled_adapter": ("training",),
+    "distilled_adapter": ("training", "training/objectives"),
+    "sft_adapter": ("training", "training/objectives"),
     "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),
     "causal_check": ("pipeline/neurons",),
 }

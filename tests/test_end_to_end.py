@@ -13,6 +13,7 @@ from pipeline.artifacts import ArtifactStore
 from pipeline.chain import raw_pool, run_chain
 from pipeline.config import PROJECT_ROOT
 from pipeline.errors import SourceError
+from pipeline.evaluation.metrics import DIFFERENCES, MODELS
 from pipeline.presets import load_config
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import OPTIONAL
@@ -24,11 +25,15 @@ SLICE = (
     "distilled_adapter.steps=4",
     "distilled_adapter.trajectories_per_step=8",
     "distilled_adapter.micro_batch=8",
+    "sft_adapter.steps=4",
+    "sft_adapter.trajectories_per_step=4",
+    "sft_adapter.micro_batch=2",
     "causal_check.n_questions=16",
     "evaluation.limit=24",
     "evaluation.n_samples=2",
     "evaluation.n_resamples=100",
 )
+ADAPTERS = ("distilled_adapter", "sft_adapter")
 CURATION = (
     *("raw_pool", "pool", "rollouts", "pseudo_labels", "neuron_scores"),
     *("context_beliefs", "curated_subset", "teacher_contexts"),
@@ -108,15 +113,37 @@ def test_demonstrations_are_other_questions_of_the_pool(done):
 
 def test_adapter_and_report_are_files_for_people(done):
     store, _, _ = done
-    adapter = store.root / "distilled_adapter"
-    assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= {p.name for p in adapter.iterdir()}
-    assert (
-        json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == "data/reference/model"
-    )
+    for adapter in (store.root / name for name in ADAPTERS):
+        assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= {p.name for p in adapter.iterdir()}
+        settings = json.loads((adapter / "adapter_config.json").read_text())
+        assert settings["base_model_name_or_path"] == "data/reference/model"
     metrics = store.read("evaluation", "metrics")
-    assert set(metrics["model"]) == {"untouched", "distilled", "difference"}
+    assert set(metrics["model"]) == {*MODELS, *DIFFERENCES}
+    assert set(store.read("evaluation", "predictions")["model"]) == set(MODELS)
     assert metrics.select((pl.col("low") <= pl.col("value")) & (pl.col("value") <= pl.col("high"))).to_series().all()
-    assert "In-domain" in (store.root / "evaluation" / "report.md").read_text()
+    report = (store.root / "evaluation" / "report.md").read_text()
+    assert "In-domain" in report
+    assert "sft_adapter.steps=4" in report
+
+
+def test_fine_tuning_takes_the_selected_questions_that_have_a_majority(done):
+    store, _, _ = done
+    majority = store.read("pseudo_labels").filter(pl.col("state") == "majority")
+    selected = store.read("curated_subset").filter("selected").join(majority, on="id", how="semi")
+    assert store.require("sft_adapter").notes == {"training_questions": len(selected)}
+    assert store.read("sft_adapter")["step"].to_list() == [1, 2, 3, 4]
+
+
+def test_the_rival_can_be_left_out(done):
+    store, config, _ = done
+    settings = [*SLICE, "sft_adapter.enabled=false"]
+    select = "key:sft_adapter or key:evaluation"
+    assert not any(materialize("reference", load_config(overrides=settings), store, select).values())
+    assert store.require("sft_adapter").notes == {"skipped": "sft_adapter.enabled is false"}
+    assert store.read("sft_adapter").is_empty()
+    assert not (store.root / "sft_adapter" / "adapter_model.safetensors").exists()
+    assert set(store.read("evaluation", "metrics")["model"]) == {"untouched", "distilled", "distilled - untouched"}
+    run_chain(config, store)
 
 
 def test_the_examples_of_the_documentation_run(done, tmp_path, monkeypatch):
@@ -149,8 +176,8 @@ def test_gold_never_reaches_curation_or_training(done, tmp_path, change):
     source = tmp_path / "pool.jsonl"
     source.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
     other = ArtifactStore(tmp_path / "run")
-    run_chain(load_config(overrides=[*SLICE, f"raw_pool.path={source}"]), other, last="distilled_adapter")
-    for name in (*CURATION, "distilled_adapter"):
+    run_chain(load_config(overrides=[*SLICE, f"raw_pool.path={source}"]), other, last="sft_adapter")
+    for name in (*CURATION, *ADAPTERS):
         folder = store.root / name
         files = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file()]
         for file in (file for file in files if file.name not in {"manifest.json", "README.md"}):

@@ -50,8 +50,10 @@ def open_reporter() -> Iterator[Reporter]:
 class ProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     """Reports every twentieth part of a run and stops it when the loss is no longer a number."""
 
-    def __init__(self, reporter: Reporter) -> None:
+    def __init__(self, reporter: Reporter, section: str) -> None:
+        """Report to ``reporter``; errors name settings of ``section``."""
         self._reporter = reporter
+        self._section = section
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, float], **_: Any) -> None:
         """Report the step; raises TrainingError when its loss or gradient is not finite."""
@@ -61,7 +63,7 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]  # transformers i
         if not math.isfinite(loss) or not math.isfinite(logs["grad_norm"]):
             raise TrainingError(
                 f"step {step}: the loss is {loss} and the gradient norm {logs['grad_norm']}: "
-                "lower distilled_adapter.learning_rate"
+                f"lower {self._section}.learning_rate"
             )
         if step == 1 or step == n_steps or step % math.ceil(n_steps / _LINES_PER_RUN) == 0:
             length = logs["completions/mean_length"]

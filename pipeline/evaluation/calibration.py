@@ -24,12 +24,6 @@ def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike
     return float(np.abs(gaps).sum() / len(sure))
 
 
-def brier_score(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> float:
-    """Return the mean squared difference of confidence and correct, in [0, 1]; raises CurationError as above."""
-    sure, right = _checked(confidence, correct)
-    return float(np.square(sure - right).mean())
-
-
 def bin_index(confidence: Floats, n_bins: int = N_BINS) -> npt.NDArray[np.intp]:
     """Return the bin of each confidence: [i/n_bins, (i+1)/n_bins), the last one closed at 1."""
     # Edges as quotients, so that a vote share such as 3/5 falls exactly on the edge 9/15.

@@ -1,6 +1,7 @@
-"""The two confidences that evaluation sets side by side: option-token probability and vote share.
+"""The two confidences in a question that evaluation sets side by side: option probability and vote share.
 
-Both are tables of (model, split, id, confidence, correct), sorted, with ``correct`` as a number in [0, 1].
+Both are tables of (model, split, id, confidence, correct), sorted, with ``correct`` as a number in [0, 1]: in a tie its
+expected value, the share of the tied leaders that are right.
 """
 
 import polars as pl
@@ -8,26 +9,35 @@ import polars as pl
 from pipeline.rollouts.equivalence import normalised
 
 _QUESTION = ["model", "split", "id"]
+_ROUNDING = 1e-6  # probabilities come as float32, and the order of the samples rounds their mean
 
 
 def option_confidence(predictions: pl.DataFrame) -> pl.DataFrame:
-    """Return, per rollout, the probability of the option it states and whether that option is right.
+    """Return, per question, the leading option's mean probability over the rollouts and whether that option is right.
 
-    The stated option, not the likeliest one: of a sampled answer only its own probability can be calibrated.
-    Rollouts without one (abstentions, open questions, options stated without a letter) have no row.
+    After a rationale the probability of the option that it ends in is near 1 and says nothing of the model's doubt; the
+    mean over rationales does. Rollouts without option probabilities (abstentions, statements that no token tells) are
+    left out of the mean; questions without any, and open ones, have no row.
     """
-    stated = pl.col("option_probs").list.get(pl.col("answer_index"), null_on_oob=True).cast(pl.Float64)
-    rows = predictions.sort(*_QUESTION, "sample").select(
-        *_QUESTION, confidence=stated, correct=pl.col("correct").cast(pl.Float64)
+    judged = predictions.drop_nulls(["option_probs", "gold_index"]).sort(*_QUESTION, "sample")
+    options = judged.select(
+        *_QUESTION,
+        "gold_index",
+        option=pl.int_ranges(pl.col("option_probs").list.len()),
+        probability=pl.col("option_probs").cast(pl.List(pl.Float64)),
+    ).explode("option", "probability", empty_as_null=False)
+    means = options.group_by(*_QUESTION, "option", maintain_order=True).agg(
+        pl.col("probability").mean(), correct=(pl.col("option") == pl.col("gold_index")).first()
     )
-    return rows.drop_nulls("confidence")
+    leads = pl.col("probability") >= pl.col("probability").max().over(_QUESTION) - _ROUNDING
+    leaders = means.filter(leads).group_by(_QUESTION)
+    return leaders.agg(confidence=pl.col("probability").max(), correct=pl.col("correct").mean()).sort(_QUESTION)
 
 
 def vote_confidence(predictions: pl.DataFrame) -> pl.DataFrame:
     """Return, per question, the vote share of the leading answer and whether that answer is right.
 
-    The share is over all rollouts, abstentions included. In a tie ``correct`` is its expected value, the share of
-    the tied leaders that are right. Where all rollouts abstain both are 0.
+    The share is over all rollouts, abstentions included. Where all rollouts abstain both are 0.
     """
     votes = (
         predictions.with_columns(key=normalised("answer"))

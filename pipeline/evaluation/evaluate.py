@@ -1,4 +1,4 @@
-"""Stage ``evaluation``: sample both models on the held-out questions, grade, and write tables and report.
+"""Stage ``evaluation``: sample all models on the held-out questions, grade, and write tables and report.
 
 Questions are read by the pool's settings and sampled as the rollouts were, both taken from the manifests of those
 artifacts, so that a setting stands in one place.
@@ -6,6 +6,7 @@ artifacts, so that a setting stands in one place.
 
 import json
 import shlex
+from pathlib import Path
 
 import polars as pl
 
@@ -13,7 +14,7 @@ from pipeline.artifacts import ArtifactStore, ArtifactWriter
 from pipeline.config import EvaluationConfig, ModelConfig, RawPoolConfig, RolloutsConfig
 from pipeline.errors import SourceError
 from pipeline.evaluation.grade import grade
-from pipeline.evaluation.metrics import DISTILLED, IN_DOMAIN, OUT_OF_DOMAIN, UNTOUCHED, summarise
+from pipeline.evaluation.metrics import DISTILLED, IN_DOMAIN, OUT_OF_DOMAIN, SFT, UNTOUCHED, summarise
 from pipeline.evaluation.report import reliability_diagram, render_table, write_report
 from pipeline.models import load_model
 from pipeline.pool.held_out import HeldOut
@@ -30,8 +31,9 @@ def evaluate(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig
     sampling = RolloutsConfig(**store.require("rollouts").provenance["config"])
     sampling = sampling.model_copy(update={"n_samples": section.n_samples, "seed": section.seed})
     tests = read_tests(store, section)
+    adapters = _adapters(store)
     graded = []
-    for name, adapter in ((UNTOUCHED, None), (DISTILLED, store.root / "distilled_adapter")):
+    for name, adapter in adapters.items():
         language_model = load_model(model, adapter)
         for split, (questions, gold) in tests.items():
             rollouts = pl.concat(sample_rollouts(questions, language_model, sampling))
@@ -43,7 +45,11 @@ def evaluate(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig
     provenance = {
         "model": model.path,
         "pool questions": store.require("pool").rows["pool"],
-        "training questions": store.require("teacher_contexts").rows["teacher_contexts"],
+        "training questions": {
+            name: store.require(adapter.name).notes.get("training_questions")
+            for name, adapter in adapters.items()
+            if adapter
+        },
         "pseudo-labels that agree with gold": _pseudo_label_accuracy(store),
         "evaluation": section.model_dump(mode="json"),
         "command": _command(store, model, section),
@@ -89,6 +95,14 @@ def held_out_tests(store: ArtifactStore, section: EvaluationConfig) -> dict[str,
         for split, path in paths.items()
         if path is not None and not n_held_out[f"{split}_test"]
     }
+
+
+def _adapters(store: ArtifactStore) -> dict[str, Path | None]:
+    """Return the folder of the adapter of each model that there is."""
+    adapters: dict[str, Path | None] = {UNTOUCHED: None}
+    if "skipped" not in store.require("sft_adapter").notes:
+        adapters[SFT] = store.root / "sft_adapter"
+    return adapters | {DISTILLED: store.root / "distilled_adapter"}
 
 
 def _command(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig) -> str:

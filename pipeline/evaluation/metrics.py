@@ -21,7 +21,11 @@ from pipeline.evaluation.confidence import option_confidence, vote_confidence
 from pipeline.schemas import METRICS, PREDICTIONS
 from pipeline.seeding import derive_seed
 
-UNTOUCHED, DISTILLED, DIFFERENCE = "untouched", "distilled", "difference"
+UNTOUCHED, SFT, DISTILLED = MODELS = "untouched", "sft", "distilled"
+DIFFERENCES: Mapping[str, tuple[str, str]] = {
+    f"{one} - {other}": (one, other) for one, other in ((DISTILLED, UNTOUCHED), (DISTILLED, SFT))
+}
+"""Models that are compared, by the name of their paired difference."""
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
 METRIC_NAMES = ("avg_at_k", "maj_at_k", "ece_option", "ece_vote", "brier_option", "brier_vote")
 _BLOCK = 4_000_000  # question counts drawn at once; bounds memory, never results
@@ -45,10 +49,10 @@ class _Estimate:
 def summarise(predictions: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
     """Return all figures of all models and tests, with percentile bootstrap intervals clustered by question.
 
-    Where untouched and distilled answered the same questions, their paired difference (model ``difference``) is
-    taken on the same resampled questions. The metrics ``*_option`` are left out where no rollout has an option
-    probability; their ``n`` counts the questions that have one. The result depends neither on the order of the rows
-    nor on which other models and tests the table holds.
+    Where two models to be compared (DIFFERENCES) answered the same questions, their paired difference is taken on the
+    same resampled questions. The metrics ``*_option`` are left out where no rollout has option probabilities; their
+    ``n`` counts the questions that have them. The result depends neither on the order of the rows nor on which other
+    models and tests the table holds.
 
     Args:
         predictions: rows of schema PREDICTIONS.
@@ -79,13 +83,14 @@ def summarise(predictions: pl.DataFrame, config: EvaluationConfig) -> pl.DataFra
 def _estimate_models(test: pl.DataFrame, config: EvaluationConfig, split: str) -> dict[str, dict[str, _Estimate]]:
     asked: dict[str, pl.Series] = {}
     estimates: dict[str, dict[str, _Estimate]] = {}
-    for model in _in_order(test["model"], (UNTOUCHED, DISTILLED)):
+    for model in _in_order(test["model"], MODELS):
         answered = test.filter(pl.col("model") == model)
         asked[model] = answered["id"].unique().sort()
         estimates[model] = _bootstrap(_question_sums(answered), config, split)
-    if {UNTOUCHED, DISTILLED} <= asked.keys() and asked[UNTOUCHED].equals(asked[DISTILLED]):
-        before, after = estimates[UNTOUCHED], estimates[DISTILLED]
-        estimates[DIFFERENCE] = {name: after[name] - before[name] for name in before if name in after}
+    for difference, (one, other) in DIFFERENCES.items():
+        if {one, other} <= asked.keys() and asked[one].equals(asked[other]):
+            before, after = estimates[other], estimates[one]
+            estimates[difference] = {name: after[name] - before[name] for name in before if name in after}
     return estimates
 
 

@@ -12,45 +12,57 @@ from matplotlib.figure import Figure
 from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import N_BINS, bin_index, expected_calibration_error
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
-from pipeline.evaluation.metrics import DIFFERENCE, DISTILLED, IN_DOMAIN, METRIC_NAMES, OUT_OF_DOMAIN, UNTOUCHED
+from pipeline.evaluation.metrics import (
+    DIFFERENCES,
+    DISTILLED,
+    IN_DOMAIN,
+    METRIC_NAMES,
+    OUT_OF_DOMAIN,
+    SFT,
+    UNTOUCHED,
+)
 from pipeline.plots import figure_png
 
 _LABELS = {
     "avg_at_k": "accuracy (Avg@{k}), %",
     "maj_at_k": "majority accuracy (Maj@{k}), %",
-    "ece_option": "ECE, option token",
+    "ece_option": "ECE, option probability, mean over samples",
     "ece_vote": "ECE, vote share",
-    "brier_option": "Brier, option token",
+    "brier_option": "Brier, option probability, mean over samples",
     "brier_vote": "Brier, vote share",
 }
 _SPLITS = {IN_DOMAIN: "In-domain", OUT_OF_DOMAIN: "Out-of-domain"}
 _MISSING = "-"
-_STYLES = {UNTOUCHED: ("#0072B2", "o"), DISTILLED: ("#D55E00", "s")}
+_STYLES = {UNTOUCHED: ("#0072B2", "o"), SFT: ("#009E73", "^"), DISTILLED: ("#D55E00", "s")}
 _METHOD = f"""\
 Each figure is followed by its percentile bootstrap interval in brackets: questions are resampled with all their
-samples, so that samples of one question do not count as independent. The difference is distilled minus untouched on
-the same resampled questions; it is the figure to judge a change by, since both models answered the same questions.
+samples, so that samples of one question do not count as independent. A difference is taken on the same resampled
+questions; it is the figure to judge by, since both models answered the same questions.
 
+- *{UNTOUCHED}* is the model as it came, *{DISTILLED}* the same after on-policy self-distillation, *{SFT}* the same
+  fine-tuned on its own majority responses to those of the same training questions that have a majority.
 - Avg@k: mean over questions of the share of right samples. Maj@k: whether the leading answer of k samples is right; a
   tie counts as the share of the tied answers that are right. Samples without an answer are wrong.
 - ECE: expected calibration error, {N_BINS} equal-width bins, the last one closed. Brier: mean squared difference of
-  confidence and outcome. *Option token*: per sample, the probability of the letter it states; samples that state none
-  are left out. *Vote share*: per question, the share of the k samples that give the leading answer."""
+  confidence and outcome; both per question. *Option probability, mean over samples*: where a sample states its answer
+  it gives each option a probability; the confidence is that of the leading option, averaged over the samples. Samples
+  whose statement tells none are left out. *Vote share*: the share of the k samples that give the leading answer. In a
+  tie of leaders the outcome is the share of them that are right."""
 _CAVEATS = """\
 - The intervals cover the choice of questions and the sampling of answers, not the randomness of training: another
-  training seed gives another distilled model.
+  training seed gives other models.
 - ECE is positive even for a perfectly calibrated model and grows as questions become fewer; resamples repeat
   questions, which shifts its interval upwards. Compare it between models on the same questions only.
 - No correction is made for looking at several figures."""
 
 
 def render_table(metrics: pl.DataFrame) -> str:
-    """Return the METRICS rows as an aligned Markdown table: a row per test and metric, a column per model.
+    """Return the METRICS rows as an aligned Markdown table: rows are tests and metrics, columns models.
 
     Accuracies are in percent with one decimal, ECE and Brier with three. Figures that were not computed show "-".
     """
     models = metrics["model"].unique(maintain_order=True).to_list()
-    models.sort(key=lambda model: model == DIFFERENCE)  # stable: differences last
+    models.sort(key=lambda model: model in DIFFERENCES)  # stable: differences last
     rows = [["", *models, "n"]]
     for split in metrics["split"].unique(maintain_order=True):
         for name in METRIC_NAMES:
@@ -69,14 +81,14 @@ def render_table(metrics: pl.DataFrame) -> str:
 def reliability_diagram(predictions: pl.DataFrame) -> bytes:
     """Return, as PNG, accuracy against confidence on the in-domain test, one line per model.
 
-    Points are the bins of the calibration error, their area the share of answers. The confidence is the option-token
+    Points are the bins of the calibration error, their area the share of questions. The confidence is the option
     probability if all models have it, else the vote share. Raises CurationError without in-domain predictions.
     """
     test = predictions.filter(pl.col("split") == IN_DOMAIN)
     models = [model for model in _STYLES if model in set(test["model"])]
     if not models:
         raise CurationError(f"reliability diagram: no '{IN_DOMAIN}' predictions of {' or '.join(_STYLES)}: grade one")
-    table, confidence = option_confidence(test), "option-token probability"
+    table, confidence = option_confidence(test), "option probability, mean over samples"
     if not set(models) <= set(table["model"]):
         table, confidence = vote_confidence(test), "vote share"
     figure = Figure(figsize=(5, 5), layout="constrained")
@@ -137,38 +149,40 @@ def _draw_bins(axes: Axes, table: pl.DataFrame, model: str) -> None:
 
 def _cell(row: Mapping[str, Any]) -> str:
     scale, decimals = (100, 1) if row["metric"].endswith("_at_k") else (1, 3)
-    sign = "+" if row["model"] == DIFFERENCE else ""
+    sign = "+" if row["model"] in DIFFERENCES else ""
     value, low, high = (f"{scale * row[key]:{sign}z.{decimals}f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
 def _verdicts(metrics: pl.DataFrame) -> list[str]:
-    """Return one sentence per test for accuracy and for calibration (option token if there is one, else votes)."""
-    differences = metrics.filter(pl.col("model") == DIFFERENCE)
-    if differences.is_empty():
-        return ["No comparison: the table does not hold both models on the same questions."]
+    """Return one sentence per comparison and test for accuracy and for calibration (by options if they have it)."""
     lines = []
-    for split in differences["split"].unique(maintain_order=True):
-        rows = {row["metric"]: row for row in differences.filter(pl.col("split") == split).to_dicts()}
-        for name in ("avg_at_k", "ece_option" if "ece_option" in rows else "ece_vote"):
-            row = rows[name]
-            sure = "excludes" if row["low"] > 0 or row["high"] < 0 else "includes"
-            claim = "rises" if row["value"] > 0 else "falls"
-            outcome = claim if sure == "excludes" else "shows no change that these questions could tell from chance"
-            label = _LABELS[name].format(k=row["k"])
-            lines.append(
-                f"- {_SPLITS.get(split, split)} {label}: {outcome}; difference {_cell(row)}, which {sure} zero."
-            )
-    return lines
+    for difference, (one, other) in DIFFERENCES.items():
+        compared = metrics.filter(pl.col("model") == difference)
+        for split in compared["split"].unique(maintain_order=True):
+            rows = {row["metric"]: row for row in compared.filter(pl.col("split") == split).to_dicts()}
+            for name in ("avg_at_k", "ece_option" if "ece_option" in rows else "ece_vote"):
+                row = rows[name]
+                label = f"{_SPLITS.get(split, split)} {_LABELS[name].format(k=row['k'])}"
+                lines.append(f"- {label}: {_verdict(row, one, other)}")
+    return lines or ["No comparison: the table does not hold two models on the same questions."]
+
+
+def _verdict(row: Mapping[str, Any], one: str, other: str) -> str:
+    if row["low"] <= 0 <= row["high"]:
+        outcome, sure = f"{one} and {other} show no difference that these questions could tell from chance", "includes"
+    else:
+        outcome, sure = f"{one} is {'above' if row['value'] > 0 else 'below'} {other}", "excludes"
+    return f"{outcome}; difference {_cell(row)}, which {sure} zero."
 
 
 def _answers_table(predictions: pl.DataFrame) -> str:
     shares = predictions.group_by("split", "model", maintain_order=True).agg(
-        pl.col("answer").is_not_null().mean(), pl.col("option_probs").is_not_null().mean().alias("letter")
+        pl.col("answer").is_not_null().mean(), pl.col("option_probs").is_not_null().mean().alias("judged")
     )
-    lines = ["| test | model | samples with an answer, % | samples with a stated letter, % |", "|---|---|---|---|"]
-    for split, model, answered, letter in shares.iter_rows():
-        lines.append(f"| {_SPLITS.get(split, split)} | {model} | {100 * answered:.1f} | {100 * letter:.1f} |")
+    lines = ["| test | model | samples with an answer, % | samples with option probabilities, % |", "|---|---|---|---|"]
+    for split, model, answered, judged in shares.iter_rows():
+        lines.append(f"| {_SPLITS.get(split, split)} | {model} | {100 * answered:.1f} | {100 * judged:.1f} |")
     return "\n".join(lines)
 
 

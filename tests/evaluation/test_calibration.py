@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import CurationError
-from pipeline.evaluation.calibration import bin_index, brier_score, expected_calibration_error
+from pipeline.evaluation.calibration import bin_index, expected_calibration_error
 
 # Vote shares sit exactly on bin edges, so they are drawn on purpose.
 probability = st.floats(0, 1) | st.integers(0, 30).map(lambda votes: votes / 30)
@@ -31,14 +31,6 @@ def test_ece_equals_the_definition(items, n_bins):
     )
 
 
-@given(pairs)
-def test_brier_equals_the_definition_and_bounds_ece(items):
-    confidence, correct = zip(*items, strict=True)
-    expected = sum((c - right) ** 2 for c, right in items) / len(items)
-    assert brier_score(confidence, correct) == pytest.approx(expected)
-    assert expected_calibration_error(confidence, correct) ** 2 <= expected + 1e-12  # Jensen
-
-
 def test_last_bin_is_closed_and_edges_open_the_next_bin():
     assert bin_index(np.array([0.0, 1 / 15, 3 / 5, 0.999, 1.0, 1.0 + 1e-7])).tolist() == [0, 1, 9, 14, 14, 14]
     assert expected_calibration_error([1.0, 1.0], [1, 0]) == 0.5
@@ -51,7 +43,6 @@ def test_perfect_calibration_gives_about_zero_and_confident_errors_give_one():
     confidence = rng.random(200_000)
     assert expected_calibration_error(confidence, rng.random(200_000) < confidence) < 0.01
     assert expected_calibration_error([1.0] * 5, [0] * 5) == 1.0
-    assert brier_score([1.0] * 5, [0] * 5) == 1.0
 
 
 @pytest.mark.parametrize(

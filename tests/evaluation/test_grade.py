@@ -41,6 +41,7 @@ def test_choice_questions_go_by_option_and_open_ones_by_text():
     graded = grade(rollouts, GOLD, "untouched", "in_domain")
     assert graded["correct"].to_list() == [True, False, False, True, False, False]
     assert graded["sample"].to_list() == [0, 1, 2, 0, 1, 2]
+    assert graded["gold_index"].to_list() == [1, 1, 1, None, None, None]
     assert set(graded["model"]) == {"untouched"}
     assert conform(graded, PREDICTIONS, "test").schema.equals(PREDICTIONS)
 

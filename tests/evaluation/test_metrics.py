@@ -7,13 +7,14 @@ import pytest
 from pipeline.artifacts import conform
 from pipeline.config import EvaluationConfig
 from pipeline.errors import CurationError
-from pipeline.evaluation.calibration import brier_score, expected_calibration_error
+from pipeline.evaluation.calibration import expected_calibration_error
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
-from pipeline.evaluation.metrics import METRIC_NAMES, summarise
+from pipeline.evaluation.metrics import DIFFERENCES, METRIC_NAMES, summarise
 from pipeline.schemas import METRICS, PREDICTIONS
 
 CONFIG = EvaluationConfig(n_resamples=400)
 GOLD = 0
+CHANGE = "distilled - untouched"
 
 
 def predictions(answers, model="untouched", split="in_domain", probs=None):
@@ -26,6 +27,7 @@ def predictions(answers, model="untouched", split="in_domain", probs=None):
             "sample": sample,
             "answer": None if index is None else f"option {index}",
             "answer_index": index,
+            "gold_index": GOLD,
             "correct": index == GOLD,
             "option_probs": None if index is None or probs is None else probs[question][sample],
         }
@@ -92,20 +94,49 @@ def test_two_options_of_the_same_text_are_two_answers():
     assert (votes["confidence"], votes["correct"]) == (0.5, 0.0)
 
 
-def test_option_confidence_is_that_of_the_stated_option():
-    probs = {"q": [[0.7, 0.3], [0.7, 0.3], [0.7, 0.3]]}
-    table = option_confidence(predictions({"q": [0, 1, None]}, probs=probs))
-    assert table["confidence"].to_numpy() == pytest.approx([0.7, 0.3])
-    assert table["correct"].to_list() == [1.0, 0.0]
+def test_option_confidence_is_the_leading_options_mean_over_the_samples():
+    """Samples of one question that are sure of different options make a model that is sure of neither."""
+    answers = {
+        "leads": [0, 0, 1],
+        "misleads": [1, 0, None],
+        "no sample states the leader": [1, 2],
+        "tie of two, one right": [0, 1],
+        "tie of wrong ones": [1, 2],
+        "tells nothing": [0, 0],
+    }
+    probs = {
+        "leads": [[1.0, 0.0, 0.0], [0.9, 0.1, 0.0], [0.2, 0.8, 0.0]],
+        "misleads": [[0.1, 0.9, 0.0], [0.6, 0.4, 0.0], [1.0, 0.0, 0.0]],
+        "no sample states the leader": [[0.4, 0.6, 0.0], [0.4, 0.0, 0.6]],
+        "tie of two, one right": [[0.7, 0.3, 0.0], [0.3, 0.7, 0.0]],
+        "tie of wrong ones": [[0.0, 0.9, 0.1], [0.0, 0.1, 0.9]],
+        "tells nothing": [None, None],
+    }
+    found = {row["id"]: row for row in option_confidence(predictions(answers, probs=probs)).to_dicts()}
+    expected = {
+        "leads": (2.1 / 3, 1),
+        "misleads": (1.3 / 2, 0),
+        "no sample states the leader": (0.4, 1),
+        "tie of two, one right": (0.5, 1 / 2),
+        "tie of wrong ones": (0.5, 0),
+    }
+    assert found.keys() == expected.keys()
+    for question, figures in expected.items():
+        assert (found[question]["confidence"], found[question]["correct"]) == pytest.approx(figures)
+
+
+def test_option_confidence_needs_a_gold_option():
+    table = predictions({"q": [0]}, probs={"q": [[0.7, 0.3]]})
+    assert option_confidence(table.with_columns(gold_index=pl.lit(None, dtype=pl.Int32))).is_empty()
 
 
 def test_values_equal_the_plain_functions():
     table = simulated(np.random.default_rng(1))
     metrics = summarise(table, CONFIG)
     for kind, confidences in (("option", option_confidence(table)), ("vote", vote_confidence(table))):
-        arrays = confidences["confidence"].to_numpy(), confidences["correct"].to_numpy()
-        assert figure(metrics, f"ece_{kind}")["value"] == pytest.approx(expected_calibration_error(*arrays))
-        assert figure(metrics, f"brier_{kind}")["value"] == pytest.approx(brier_score(*arrays))
+        sure, right = confidences["confidence"].to_numpy(), confidences["correct"].to_numpy()
+        assert figure(metrics, f"ece_{kind}")["value"] == pytest.approx(expected_calibration_error(sure, right))
+        assert figure(metrics, f"brier_{kind}")["value"] == pytest.approx(np.square(sure - right).mean())
 
 
 def test_intervals_equal_resampling_whole_questions_one_by_one():
@@ -145,7 +176,7 @@ def test_paired_difference_is_narrower_than_unpaired_for_correlated_models():
     before = simulated(rng, skill=skill)
     after = simulated(rng, skill=np.clip(skill + 0.1, 0, 1), model="distilled")
     metrics = summarise(pl.concat([before, after]), CONFIG)
-    change, one, two = (figure(metrics, "avg_at_k", m) for m in ("difference", "untouched", "distilled"))
+    change, one, two = (figure(metrics, "avg_at_k", m) for m in (CHANGE, "untouched", "distilled"))
     assert change["value"] == pytest.approx(two["value"] - one["value"])
     assert width(change) < 0.8 * np.hypot(width(one), width(two))
     assert 0 < change["low"] < change["high"]
@@ -154,9 +185,23 @@ def test_paired_difference_is_narrower_than_unpaired_for_correlated_models():
 def test_identical_models_differ_by_exactly_nothing():
     table = simulated(np.random.default_rng(7))
     metrics = summarise(pl.concat([table, table.with_columns(model=pl.lit("distilled"))]), CONFIG)
-    same = metrics.filter(pl.col("model") == "difference")
+    same = metrics.filter(pl.col("model") == CHANGE)
     assert same["metric"].to_list() == list(METRIC_NAMES)
     assert same.select("value", "low", "high").to_numpy().tolist() == [[0.0] * 3] * len(METRIC_NAMES)
+
+
+def test_distilled_is_compared_with_untouched_and_with_its_rival_question_by_question():
+    rng = np.random.default_rng(15)
+    tables = {model: simulated(rng, model=model) for model in ("distilled", "sft", "untouched")}
+    metrics = summarise(pl.concat(tables.values()), CONFIG)
+    models = metrics["model"].unique(maintain_order=True).to_list()
+    assert models == ["untouched", "sft", "distilled", "distilled - untouched", "distilled - sft"]
+    for difference, (one, other) in DIFFERENCES.items():
+        for name in METRIC_NAMES:
+            change, after, before = (figure(metrics, name, model)["value"] for model in (difference, one, other))
+            assert change == pytest.approx(after - before)
+        pair = summarise(pl.concat([tables[one], tables[other]]), CONFIG).filter(pl.col("model") == difference)
+        assert pair.equals(metrics.filter(pl.col("model") == difference))
 
 
 def test_no_difference_without_the_same_questions():
@@ -197,7 +242,7 @@ def test_n_of_option_metrics_counts_questions_that_state_an_option():
         option_probs=pl.when(pl.col("id") < "q020").then(pl.col("option_probs")),
     )
     both = summarise(pl.concat([table.with_columns(option_probs=silent), other]), CONFIG)
-    assert figure(both, "ece_option", "difference")["n"] == 10  # q010 to q019
+    assert figure(both, "ece_option", CHANGE)["n"] == 10  # q010 to q019
 
 
 def test_resamples_without_any_option_probability_leave_the_interval_finite():

@@ -21,16 +21,17 @@ def row(model, split, question, sample, right, letters=True):
         "sample": sample,
         "answer": "yes" if right else "no",
         "answer_index": int(not right),
+        "gold_index": 0,
         "correct": right,
-        "option_probs": [0.75, 0.25] if letters else None,
+        "option_probs": ([0.95, 0.05] if right else [0.05, 0.95]) if letters else None,
     }
 
 
-def both_models(splits=("in_domain", "out_of_domain"), letters=True):
-    """Untouched is right on 10 of 20 questions, distilled on 15, two samples each."""
+def all_models(splits=("in_domain", "out_of_domain"), letters=True):
+    """Untouched is right on 10 of 20 questions, its rival on 16, distilled on 15, two samples each."""
     rows = [
         row(model, split, q, s, q < right, letters)
-        for model, right in (("untouched", 10), ("distilled", 15))
+        for model, right in (("untouched", 10), ("sft", 16), ("distilled", 15))
         for split in splits
         for q in range(20)
         for s in range(2)
@@ -39,33 +40,37 @@ def both_models(splits=("in_domain", "out_of_domain"), letters=True):
 
 
 def test_table_has_a_row_per_figure_and_a_column_per_model():
-    lines = render_table(summarise(both_models(), CONFIG)).splitlines()
+    lines = render_table(summarise(all_models(), CONFIG)).splitlines()
     assert len(lines) == 2 + 2 * 6
     assert len({len(line) for line in lines}) == 1
-    assert [cell.strip() for cell in lines[0].split("|")[2:-1]] == ["untouched", "distilled", "difference", "n"]
+    columns = ["untouched", "sft", "distilled", "distilled - untouched", "distilled - sft", "n"]
+    assert [cell.strip() for cell in lines[0].split("|")[2:-1]] == columns
     cells = [cell.strip() for cell in lines[2].split("|")[1:-1]]
     assert cells[0] == "In-domain accuracy (Avg@2), %"
-    assert (cells[1].split()[0], cells[2].split()[0], cells[3].split()[0], cells[4]) == ("50.0", "75.0", "+25.0", "20")
-    ece = next(line for line in lines if "In-domain ECE, option token" in line)
+    assert [cell.split()[0] for cell in cells[1:]] == ["50.0", "80.0", "75.0", "+25.0", "-5.0", "20"]
+    ece = next(line for line in lines if "In-domain ECE, option probability, mean over samples" in line)
     assert len(ece.split("|")[2].split()[0]) == len("0.000")
 
 
 def test_table_marks_figures_that_one_model_lacks():
-    table = both_models(("in_domain",))
+    table = all_models(("in_domain",))
     without = pl.when(pl.col("model") == "distilled").then(None).otherwise(pl.col("option_probs"))
     metrics = summarise(table.with_columns(option_probs=without), CONFIG)
-    ece = next(line for line in render_table(metrics).splitlines() if "ECE, option token" in line)
-    assert [cell.strip() for cell in ece.split("|")[3:5]] == ["-", "-"]
+    ece = next(line for line in render_table(metrics).splitlines() if "ECE, option probability" in line)
+    assert [cell.strip() for cell in ece.split("|")[4:7]] == ["-", "-", "-"]
 
 
 def test_report_stands_on_its_own():
-    table = both_models()
+    table = all_models()
     provenance = {"command": "evaluate --seed 7", "evaluation": CONFIG.model_dump(), "model": "abc"}
     text = write_report(summarise(table, CONFIG), table, provenance)
     for part in (
         "# Evaluation report",
         render_table(summarise(table, CONFIG)),
-        "In-domain accuracy (Avg@2), %: rises; difference +25.0",
+        "- In-domain accuracy (Avg@2), %: distilled is above untouched; difference +25.0 [",
+        "- In-domain accuracy (Avg@2), %: distilled and sft show no difference that these questions could tell from "
+        "chance; difference -5.0 [",
+        "- Out-of-domain ECE, option probability, mean over samples: distilled is below untouched; difference",
         "n = 20 questions, k = 2 samples each, seed 7",
         '"confidence_level": 0.95',
         "- model: abc",
@@ -78,27 +83,29 @@ def test_report_stands_on_its_own():
 
 
 def test_report_claims_no_change_when_the_interval_includes_zero():
-    table = both_models(("in_domain",), letters=False)
+    table = all_models(("in_domain",), letters=False)
     same = table.filter(pl.col("model") == "untouched")
     table = pl.concat([same, same.with_columns(model=pl.lit("distilled"))])
     text = write_report(summarise(table, CONFIG), table, {})
-    assert "In-domain accuracy (Avg@2), %: shows no change" in text
-    assert "In-domain ECE, vote share: shows no change" in text
+    assert "In-domain accuracy (Avg@2), %: distilled and untouched show no difference" in text
+    assert "In-domain ECE, vote share: distilled and untouched show no difference" in text
+    assert "sft show" not in text
     assert "No comparison" in write_report(summarise(same, CONFIG), same, {})
 
 
 @pytest.mark.parametrize("letters", [True, False])
 def test_reliability_diagram_is_the_same_bytes_each_time(letters):
-    table = both_models(letters=letters)
+    table = all_models(letters=letters)
     image = reliability_diagram(table)
     assert image.startswith(PNG)
     assert image == reliability_diagram(table.reverse())
-    assert image != reliability_diagram(table.filter(pl.col("model") == "untouched"))
+    for model in ("untouched", "sft", "distilled"):
+        assert image != reliability_diagram(table.filter(pl.col("model") != model))
 
 
 def test_reliability_diagram_needs_in_domain_predictions():
     with pytest.raises(CurationError, match="in_domain"):
-        reliability_diagram(both_models(("out_of_domain",)))
+        reliability_diagram(all_models(("out_of_domain",)))
 
 
 def test_histogram_is_the_same_bytes_each_time_and_takes_odd_data():

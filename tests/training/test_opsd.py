@@ -6,13 +6,14 @@ import torch
 from torch import nn
 from trl.trainer.utils import split_tensor_dict
 
-from pipeline.config import DistilledAdapterConfig, ModelConfig
+from pipeline.config import CuratedSubsetConfig, DistilledAdapterConfig, ModelConfig, TeacherContextsConfig
 from pipeline.errors import TrainingError
+from pipeline.jobs import DistillationJob
 from pipeline.models import encode_chat, load_model
 from pipeline.prompts import render_teacher_prompt
 from pipeline.schemas import TEACHER_CONTEXTS
-from training.checks import check_job
-from training.opsd import build_trainer
+from training.checks import check_job, check_lengths
+from training.objectives.opsd import build
 from training.teacher import _teacher_forward
 
 SETTINGS = DistilledAdapterConfig(
@@ -25,9 +26,22 @@ def contexts(n: int = 6, context: str = "Example\nred\nResponse: blue\n\n") -> p
     return pl.DataFrame(rows, schema=pl.DataFrame(TEACHER_CONTEXTS.empty_table()).schema, orient="row")
 
 
+def job_for(work_dir, **changes):
+    return DistillationJob(
+        artifact="distilled_adapter",
+        store_root=work_dir,
+        fingerprint="",
+        provenance={},
+        model=ModelConfig(),
+        settings=SETTINGS.model_copy(update=changes),
+        curated_subset=CuratedSubsetConfig(),
+        teacher_contexts=TeacherContextsConfig(),
+        work_dir=work_dir,
+    )
+
+
 def trainer_for(folder, tmp_path, **changes):
-    settings = SETTINGS.model_copy(update=changes)
-    return build_trainer(settings, load_model(ModelConfig(path=str(folder))), contexts(), tmp_path)
+    return build(job_for(tmp_path, **changes), contexts(), load_model(ModelConfig(path=str(folder))))
 
 
 def step_inputs(trainer):
@@ -155,7 +169,9 @@ def test_sampling_has_the_configured_temperature_and_every_step_takes_different_
 def test_teacher_prompt_is_the_pipelines_own_and_never_cut(tiny_folder, tmp_path):
     """TRL cuts prompts from the left at 512 tokens by default."""
     long = "Example\n" + "a" * 600
-    trainer = build_trainer(SETTINGS, load_model(ModelConfig(path=str(tiny_folder))), contexts(context=long), tmp_path)
+    language_model = load_model(ModelConfig(path=str(tiny_folder)))
+    language_model.model.config.max_position_embeddings = 1024
+    trainer = build(job_for(tmp_path), contexts(context=long), language_model)
     inputs = step_inputs(trainer)
     prompt = encode_chat(trainer.processing_class, render_teacher_prompt(long, "colour 0?"))
     assert len(prompt) > 512
@@ -163,14 +179,18 @@ def test_teacher_prompt_is_the_pipelines_own_and_never_cut(tiny_folder, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("settings", "rows", "message"),
+    ("settings", "message"),
     [
-        ({"trajectories_per_step": 8, "micro_batch": 8}, contexts(), "6 training questions are fewer"),
-        ({"micro_batch": 3}, contexts(), "does not divide"),
-        ({"lora_targets": ["q_porj"]}, contexts(), "did you mean 'q_proj'"),
-        ({}, contexts(context="a" * 600), "exceed the model's 512 positions"),
+        ({"trajectories_per_step": 8, "micro_batch": 8}, "6 training questions are fewer"),
+        ({"micro_batch": 3}, "distilled_adapter.micro_batch = 3 does not divide"),
+        ({"lora_targets": ["q_porj"]}, "did you mean 'q_proj'"),
     ],
 )
-def test_jobs_that_cannot_train_are_refused(tiny, settings, rows, message):
+def test_jobs_that_cannot_train_are_refused(tiny, tmp_path, settings, message):
     with pytest.raises(TrainingError, match=message):
-        check_job(SETTINGS.model_copy(update=settings), tiny, rows)
+        check_job(job_for(tmp_path, **settings), tiny, 6)
+
+
+def test_teacher_prompts_that_do_not_fit_are_refused(tiny):
+    with pytest.raises(TrainingError, match="exceed the model's 512 positions"):
+        check_lengths(SETTINGS, tiny, contexts(context="a" * 600))

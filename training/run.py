@@ -1,4 +1,4 @@
-"""Stage ``distilled_adapter`` as a program: one job file in, one artifact out, whole or not at all.
+"""The training of an adapter as a program: one job file in, one artifact out, whole or not at all.
 
 Exit status: 0 done, 2 the job cannot run (one line on stderr says why), 130 interrupted.
 """
@@ -13,31 +13,32 @@ from typing import Any
 
 import polars as pl
 import torch
+from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
-from pipeline.artifacts import ArtifactStore, conform
-from pipeline.errors import ArtifactError, CurationError, TrainingError
-from pipeline.jobs import DistillationJob, read_job
+from pipeline.artifacts import ArtifactStore
+from pipeline.errors import CurationError, TrainingError
+from pipeline.jobs import TrainingJob, read_job
 from pipeline.models import load_model
-from pipeline.schemas import TEACHER_CONTEXTS, TRAINING_LOG
+from pipeline.schemas import TRAINING_LOG
 from training.card import render_card
 from training.checks import check_job
 from training.curve import draw_curve
-from training.opsd import build_trainer
+from training.objectives import OBJECTIVES
 from training.reporting import ProgressCallback, Reporter, open_reporter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m training.distill", description=__doc__)
-    parser.add_argument("--job", type=Path, required=True, help="JSON file of pipeline.jobs.DistillationJob")
+    parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__)
+    parser.add_argument("--job", type=Path, required=True, help="JSON file of a pipeline.jobs.TrainingJob")
     path = parser.parse_args(arguments).job
     disable_progress_bar()  # of the loading of weights, which would break up the lines of the report
     # TRL 1.16 reads an attribute that transformers 5.23 has renamed; the user can do nothing about it.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
     try:
         with open_reporter() as reporter:
-            distill(read_job(path), reporter)
+            train(read_job(path), reporter)
     except CurationError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -47,40 +48,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def distill(job: DistillationJob, reporter: Reporter) -> None:
-    """Train and write the artifact ``distilled_adapter``.
+def train(job: TrainingJob, reporter: Reporter) -> None:
+    """Train for the job's objective and write its artifact.
 
-    Raises ArtifactError for contexts that are missing or not of their schema, ModelError for a model that cannot be
-    loaded, TrainingError for settings that do not fit (``training.checks``), a diverged run or too little memory.
+    Raises ArtifactError for training questions that are missing, ModelError for a model that cannot be loaded,
+    TrainingError for settings that do not fit (``training.checks``), a diverged run or too little memory.
     """
     started = time.monotonic()
-    contexts = read_contexts(job.contexts_path)
+    objective, store = OBJECTIVES[job.objective], ArtifactStore(job.store_root)
+    questions = objective.read(store)
     language_model = load_model(job.model)
-    check_job(job.settings, language_model, contexts)
-    trainer = build_trainer(job.settings, language_model, contexts, job.work_dir)
-    trainer.add_callback(ProgressCallback(reporter))
-    reporter.line(f"distilling {job.model.path} on {contexts.height} questions for {job.settings.steps} steps")
+    check_job(job, language_model, questions.height)
+    trainer = objective.build(job, questions, language_model)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(ProgressCallback(reporter, job.artifact))
+    method = f"{objective.title}, {job.settings.steps} steps"
+    reporter.line(f"training {job.model.path} on {questions.height} questions: {method}")
     try:
         trainer.train()
     except torch.OutOfMemoryError as error:
-        raise TrainingError("the GPU's memory is exhausted: lower distilled_adapter.micro_batch") from error
+        raise TrainingError(f"the GPU's memory is exhausted: lower {job.artifact}.micro_batch") from error
     log = training_log(trainer.state.log_history)
-    with ArtifactStore(job.store_root).write("distilled_adapter", job.fingerprint, job.provenance) as writer:
+    with store.write(job.artifact, job.fingerprint, job.provenance) as writer:
         save_adapter(trainer.model, writer.folder, job)
-        (writer.folder / "README.md").write_text(render_card(job, contexts.height, log), encoding="utf-8")
-        (writer.folder / "training_curve.png").write_bytes(draw_curve(log))
+        (writer.folder / "README.md").write_text(render_card(job, questions.height, log), encoding="utf-8")
+        (writer.folder / "training_curve.png").write_bytes(draw_curve(log, job.artifact))
         writer.append("training_log", log)
-    reporter.line(f"adapter saved to {job.store_root / 'distilled_adapter'} ({time.monotonic() - started:.0f} s)")
-
-
-def read_contexts(path: Path) -> pl.DataFrame:
-    """Read the training questions; raises ArtifactError when the file is missing or not of the declared schema."""
-    try:
-        contexts = pl.read_parquet(path)
-    except (OSError, pl.exceptions.ComputeError) as error:
-        raise ArtifactError(f"{path} is missing or not Parquet: materialize 'teacher_contexts' first") from error
-    conform(contexts, TEACHER_CONTEXTS, where=str(path))
-    return contexts
+        writer.notes = {"training_questions": questions.height}
+    reporter.line(f"adapter saved to {store.root / job.artifact} ({time.monotonic() - started:.0f} s)")
 
 
 def training_log(history: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -99,7 +94,7 @@ def training_log(history: Sequence[dict[str, Any]]) -> pl.DataFrame:
     )
 
 
-def save_adapter(model: Any, folder: Path, job: DistillationJob) -> None:
+def save_adapter(model: Any, folder: Path, job: TrainingJob) -> None:
     """Save the adapter so that it names its base model as the configuration does, in bytes that repeat."""
     adapter = model.peft_config["default"]
     adapter.base_model_name_or_path = job.model.path  # PEFT's own is this machine's absolute path

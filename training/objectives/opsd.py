@@ -8,7 +8,7 @@
   sampled; TRL divides both by the sampling temperature;
 * the moving-average teacher is exact (``training.teacher``);
 * samples and teacher are computed without dropout;
-* prompts are never cut: ``training.checks`` refuses those that do not fit.
+* prompts are never cut: those that do not fit are refused.
 
 Samples are used for the step in which they were drawn, so the importance ratio is 1 and its clipping is off.
 Pinned by ``tests/training/test_opsd.py``.
@@ -16,22 +16,21 @@ Pinned by ``tests/training/test_opsd.py``.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 import torch
 from datasets import Dataset
-from peft import LoraConfig
 from torch import Tensor, nn
-from transformers import PrinterCallback
 from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # training is where TRL belongs
 from trl.experimental.sdft.loss_utils import compute_divergence
 from trl.trainer.utils import disable_dropout_in_model
 
-from pipeline.config import DistilledAdapterConfig
+from pipeline.jobs import DistillationJob
 from pipeline.models import LanguageModel
 from pipeline.prompts import TEACHER_PROMPT_TEMPLATE
+from training.checks import check_lengths
+from training.objectives.objective import Objective, lora_config, trainer_arguments
 from training.teacher import EMATeacher
 
 ALPHA: Final = {"reverse_kl": 1.0, "forward_kl": 0.0, "jsd": 0.5}
@@ -74,18 +73,31 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
         return divergence.sum() / inputs["n_step_tokens"][0]
 
 
-def build_trainer(
-    settings: DistilledAdapterConfig, language_model: LanguageModel, contexts: pl.DataFrame, work_dir: Path
-) -> OPSDTrainer:
-    """Return a trainer for rows of the schema TEACHER_CONTEXTS; it puts the adapter into ``language_model``.
-
-    Check the settings first with ``training.checks``.
-    """
+def build(job: DistillationJob, contexts: pl.DataFrame, language_model: LanguageModel) -> OPSDTrainer:
+    """Return a trainer for rows of the schema TEACHER_CONTEXTS; raises TrainingError for a prompt that is too long."""
+    settings = job.settings
+    check_lengths(settings, language_model, contexts)
     disable_dropout_in_model(language_model.model)
     rows = contexts.select("prompt", "privileged_context").rows()
-    trainer = OPSDTrainer(
+    return OPSDTrainer(
         model=language_model.model,
-        args=trainer_arguments(settings, language_model, work_dir),
+        args=trainer_arguments(
+            SDFTConfig,
+            job,
+            language_model,
+            num_generations=1,  # as many different questions a step as trajectories
+            distillation_mode="full_logits",
+            distillation_alpha=ALPHA[settings.divergence],
+            distillation_is_clip=None,
+            teacher_model_kind=settings.teacher,
+            teacher_update_rate=1 - settings.ema_decay,
+            teacher_prompt_template=TEACHER_PROMPT_TEMPLATE,
+            max_prompt_length=None,
+            max_completion_length=settings.max_new_tokens,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            disable_dropout=False,  # would silence the adapter's own; above it is done for the model
+        ),
         train_dataset=Dataset.from_dict(
             {
                 "prompt": [[{"role": "user", "content": prompt}] for prompt, _ in rows],
@@ -93,56 +105,8 @@ def build_trainer(
             }
         ),
         processing_class=language_model.tokenizer,
-        peft_config=LoraConfig(
-            r=settings.lora_rank,
-            lora_alpha=settings.lora_alpha,
-            lora_dropout=settings.lora_dropout,
-            target_modules=list(settings.lora_targets),
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=lora_config(settings),
     )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def trainer_arguments(settings: DistilledAdapterConfig, language_model: LanguageModel, work_dir: Path) -> SDFTConfig:
-    """Return TRL's settings for a job."""
-    on_cpu = language_model.device.type == "cpu"
-    arguments = SDFTConfig(
-        output_dir=str(work_dir),
-        max_steps=settings.steps,
-        per_device_train_batch_size=settings.micro_batch,
-        gradient_accumulation_steps=settings.trajectories_per_step // settings.micro_batch,
-        num_generations=1,  # as many different questions a step as trajectories
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=settings.warmup_share,  # below 1 it is a share (transformers 5)
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        distillation_mode="full_logits",
-        distillation_alpha=ALPHA[settings.divergence],
-        distillation_is_clip=None,
-        teacher_model_kind=settings.teacher,
-        teacher_update_rate=1 - settings.ema_decay,
-        teacher_prompt_template=TEACHER_PROMPT_TEMPLATE,
-        max_prompt_length=None,
-        max_completion_length=settings.max_new_tokens,
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        disable_dropout=False,  # would silence the adapter's own; build_trainer does it for the model
-        seed=settings.seed,
-        use_cpu=on_cpu,
-        bf16=not on_cpu and language_model.model.dtype == torch.bfloat16,
-        activation_checkpointing=False,
-        dataloader_pin_memory=not on_cpu,
-        save_strategy="no",
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # would hide a diverged run behind the last finite loss
-        report_to=[],
-        disable_tqdm=True,
-    )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # with several GPUs in sight Trainer would wrap the model
-    return arguments
 
 
 @contextmanager
@@ -153,3 +117,12 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
+
+
+OPSD: Final = Objective(
+    title="on-policy self-distillation",
+    summary="The base model, trained towards its own predictions given worked examples (Neuron-OPSD). No gold label\n"
+    "was used: questions, contexts and targets come from the base model's own answers and neurons.",
+    read=lambda store: store.read("teacher_contexts"),
+    build=build,
+)
