@@ -49,6 +49,7 @@ _SHARED_FILES: Final = (
     "artifacts",
     "batching",
     "chain",
+    "correlation",
     "markdown",
     "models",
     "paths",
