@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 def _table(**columns: tuple[pa.DataType, bool, str]) -> pa.Schema:
@@ -115,6 +115,15 @@ ROLLOUTS = _table(
         True,
         "probability of each option, by its letter or first token, where the answer is stated; null if it is not",
     ),
+    stem_start=(
+        pa.int32(),
+        True,
+        "position in prompt_ids of the first token of the question's text, without options and instruction; null if "
+        "it cannot be told exactly",
+    ),
+    stem_stop=(pa.int32(), True, "position after its last token; a token belongs to it if any of its characters does"),
+    answer_start=(pa.int32(), True, "position in response_ids of the stated answer's first token; null if abstained"),
+    answer_stop=(pa.int32(), True, "position after its last token"),
 )
 PSEUDO_LABELS = _table(
     id=_ID,
