@@ -13,6 +13,7 @@ from tqdm import tqdm
 from pipeline.artifacts import ArtifactWriter
 from pipeline.config import NeuronScoresConfig
 from pipeline.errors import ArtifactError, ModelError
+from pipeline.neurons.confounds import describe_confounds
 from pipeline.neurons.mui import model_utilization
 from pipeline.neurons.score import COLUMNS, NeuronScorer
 
@@ -59,6 +60,7 @@ def _summarise(writer: ArtifactWriter, n_rollouts: int, scorer: NeuronScorer) ->
         "scored": stored["neuron_scores"],
         "unscored": dict(sorted(unscored.items())),
         "model_utilization_index": model_utilization(neurons, scorer.n_neurons),
+        **describe_confounds(writer.shards("neuron_sizes")),
     }
 
 

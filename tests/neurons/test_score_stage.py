@@ -15,6 +15,7 @@ import torch
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
 from pipeline.config import PROJECT_ROOT, CausalCheckConfig, ModelConfig, NeuronScoresConfig
+from pipeline.correlation import rank_correlation
 from pipeline.errors import ArtifactError, ModelError
 from pipeline.models import load_model, model_fingerprint
 from pipeline.neurons.score import NeuronScorer
@@ -127,6 +128,16 @@ def test_every_question_has_one_stem_row_whatever_the_shards(tmp_path, model, sh
         assert store.read("neuron_scores", table)["id"].to_list() == expected
     for table in ("neuron_scores", "neuron_sizes", "rationale_scores"):
         assert store.read("neuron_scores", table).height == N - 2
+
+
+def test_sizes_that_follow_the_length_of_responses_are_warned_of(tmp_path, model):
+    store = fill(ArtifactStore(tmp_path), model)
+    notes = chain.neuron_scores(store, model, SECTION).manifest.notes
+    sizes = store.read("neuron_scores", "neuron_sizes")
+    rho = rank_correlation(sizes["n_neurons"], sizes["n_response_tokens"])
+    assert notes["rank_correlation_of_support"]["n_response_tokens"] == pytest.approx(rho)
+    assert rho < -0.5
+    assert f"smaller neuron sets (rank correlation of mean |N| with mean response tokens {rho:.2f}" in notes["warning"]
 
 
 def test_weights_changed_under_the_same_name_are_noticed(tmp_path, model, tiny):
