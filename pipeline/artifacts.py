@@ -264,10 +264,11 @@ def conform(rows: pl.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
 def _storage(schema: pa.Schema) -> dict[str, Any]:
     """Return how columns are stored."""
     leaves = {field.name: f"{field.name}.list.element" if _is_list(field) else field.name for field in schema}
+    encoded = {leaves[name]: how for name, how in ENCODINGS.items() if name in leaves and _is_list(schema.field(name))}
     return {
         "compression": "zstd",
-        "use_dictionary": [leaf for name, leaf in leaves.items() if name not in ENCODINGS],
-        "column_encoding": {leaf: ENCODINGS[name] for name, leaf in leaves.items() if name in ENCODINGS} or None,
+        "use_dictionary": [leaf for leaf in leaves.values() if leaf not in encoded],
+        "column_encoding": encoded or None,
     }
 
 

@@ -35,7 +35,8 @@ from pipeline.evaluation.evaluate import evaluate, held_out_tests
 from pipeline.jobs import DistillationJob, SftJob, TrainingJob, write_job
 from pipeline.models import load_model, load_tokenizer
 from pipeline.neurons.causal import silence_responses, summarise
-from pipeline.neurons.score import NeuronScorer, check_unscored, score_shards
+from pipeline.neurons.score import NeuronScorer
+from pipeline.neurons.shards import check_unscored, score_shards
 from pipeline.pool.held_out import HeldOut
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.rollouts.sampler import sample_rollouts

@@ -115,6 +115,15 @@ ROLLOUTS = _table(
         True,
         "probability of each option, by its letter or first token, where the answer is stated; null if it is not",
     ),
+    stem_start=(
+        pa.int32(),
+        True,
+        "position in prompt_ids of the first token of the question's text, without options and instruction; null if "
+        "it cannot be told exactly",
+    ),
+    stem_stop=(pa.int32(), True, "position after its last token; a token belongs to it if any of its characters does"),
+    answer_start=(pa.int32(), True, "position in response_ids of the stated answer's first token; null if abstained"),
+    answer_stop=(pa.int32(), True, "position after its last token"),
 )
 PSEUDO_LABELS = _table(
     id=_ID,
@@ -148,6 +157,21 @@ NEURON_SIZES = _table(
     displacement=(pa.float64(), False, "mean RMS distance of the hidden state from first layer in to last layer out"),
     mean_logprob=(pa.float64(), True, "mean log-probability of the response tokens (nats), as sampled"),
     self_certainty=(pa.float64(), True, "mean over response tokens of KL(uniform, p) (nats), as sampled"),
+)
+RATIONALE_SCORES = _table(
+    id=_ID,
+    sample=_SAMPLE,
+    neurons=(_TOKENS, False, "neuron ids, as in neuron_scores, of the response without its stated answer"),
+    scores=(_FLOATS, False, "largest positive contribution of each neuron (logits); all empty if nothing is left"),
+)
+STEM_SCORES = _table(
+    id=_ID,
+    neurons=(_TOKENS, False, "neuron ids, as in neuron_scores, of the question's stem, read with sample 0"),
+    scores=(_FLOATS, False, "largest positive contribution of each neuron to a token of the stem (logits)"),
+)
+STEM_STATES = _table(
+    id=_ID,
+    state=(_FLOATS, False, "mean over the stem's tokens of the hidden state leaving the last layer, before its norm"),
 )
 UNSCORED_ROLLOUTS = _table(
     id=_ID,
@@ -251,6 +275,9 @@ ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
     "neuron_scores": {
         "neuron_scores": NEURON_SCORES,
         "neuron_sizes": NEURON_SIZES,
+        "rationale_scores": RATIONALE_SCORES,
+        "stem_scores": STEM_SCORES,
+        "stem_states": STEM_STATES,
         "unscored_rollouts": UNSCORED_ROLLOUTS,
     },
     "context_beliefs": {"context_beliefs": CONTEXT_BELIEFS},
@@ -263,5 +290,9 @@ ARTIFACTS: Final[Mapping[str, Mapping[str, pa.Schema]]] = {
 }
 """Tables of each artifact; the first is the one that downstream stages read."""
 
-ENCODINGS: Final[Mapping[str, str]] = {"neurons": "DELTA_BINARY_PACKED", "scores": "BYTE_STREAM_SPLIT"}
+ENCODINGS: Final[Mapping[str, str]] = {
+    "neurons": "DELTA_BINARY_PACKED",
+    "scores": "BYTE_STREAM_SPLIT",
+    "state": "BYTE_STREAM_SPLIT",
+}
 """Parquet encodings of list columns that are stored smaller than with a dictionary: ascending ids, and floats."""

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.errors import ArtifactError
-from pipeline.schemas import NEURON_SIZES, SCHEMA_VERSION
+from pipeline.schemas import ARTIFACTS, SCHEMA_VERSION
 
 ROWS = pl.DataFrame({"source": ["f"], "line": [1], "reason": ["too_long"], "detail": ["d"], "raw": ["r"]})
 
@@ -76,9 +76,8 @@ def test_changed_files_and_missing_artifacts_are_noticed(tmp_path):
 def shard(number):
     ids = pl.DataFrame({"id": [f"q{number}"], "sample": [0]})
     neurons = pl.Series([[3, 9 + number]], dtype=pl.List(pl.Int32))
-    return {
+    return {table: pl.DataFrame(schema.empty_table()) for table, schema in ARTIFACTS["neuron_scores"].items()} | {
         "neuron_scores": ids.with_columns(neurons=neurons, scores=pl.Series([[0.5, 0.25]])),
-        "neuron_sizes": pl.DataFrame(NEURON_SIZES.empty_table()),
         "unscored_rollouts": ids.with_columns(reason=pl.lit("r"), detail=pl.lit("d")),
     }
 
@@ -100,7 +99,8 @@ def test_shards_are_one_table(tmp_path):
     store = ArtifactStore(tmp_path)
     write_shards(store, range(3))
     assert store.read("neuron_scores")["id"].to_list() == ["q0", "q1", "q2"]
-    assert store.require("neuron_scores").rows == {"neuron_scores": 3, "neuron_sizes": 0, "unscored_rollouts": 3}
+    rows = dict.fromkeys(ARTIFACTS["neuron_scores"], 0) | {"neuron_scores": 3, "unscored_rollouts": 3}
+    assert store.require("neuron_scores").rows == rows
     for path in store.files("neuron_scores"):
         footer = pq.read_metadata(path).metadata
         assert {k: footer[k] for k in (b"artifact", b"schema_version", b"fingerprint")} == {

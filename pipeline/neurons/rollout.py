@@ -29,6 +29,14 @@ class Rollout:
     """Mean log-probability of the response tokens (nats), where it was recorded."""
     self_certainty: float | None = None
     """Mean over the response tokens of KL(uniform, p) (nats; arXiv 2505.19590), where it was recorded."""
+    stem_start: int | None = None
+    """Position in ``prompt_ids`` of the first token of the question's stem, where it is known."""
+    stem_stop: int | None = None
+    """Position after its last token."""
+    answer_start: int | None = None
+    """Position in ``response_ids`` of the stated answer's first token, where there is one."""
+    answer_stop: int | None = None
+    """Position after its last token."""
 
     @property
     def n_tokens(self) -> int:

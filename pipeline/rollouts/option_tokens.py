@@ -5,7 +5,6 @@ the letter and begin with nothing but such marks are counted for it. A statement
 which tells the options apart unless two of them begin alike.
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -62,15 +61,6 @@ def _first_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """Return the first token that holds more than white space."""
     tokens = tokenizer.encode(text, add_special_tokens=False)
     return next((token for token in tokens if tokenizer.decode([token]).strip()), tokens[0])
-
-
-def token_at(tokenizer: PreTrainedTokenizerBase, response_ids: Sequence[int], character: int) -> int:
-    """Return the position of the response token that holds a character of the decoded response."""
-
-    def decoded_length(n_tokens: int) -> int:
-        return len(decode(tokenizer, response_ids[:n_tokens]))
-
-    return bisect_left(range(1, len(response_ids)), character + 1, key=decoded_length)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ change a draw, up to the rounding of the model's own forward pass. Pinned by ``t
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import polars as pl
@@ -23,8 +23,9 @@ from pipeline.errors import ModelError
 from pipeline.models import LanguageModel, encode_chat, has_special_tokens
 from pipeline.prompts import LETTERS
 from pipeline.rollouts.extract import Extraction, extract_answer
-from pipeline.rollouts.option_tokens import OptionTokens, decode, token_at
+from pipeline.rollouts.option_tokens import OptionTokens, decode
 from pipeline.rollouts.seeded import SeededDraw
+from pipeline.rollouts.spans import Span, stem_span, token_span
 from pipeline.schemas import ROLLOUTS
 from pipeline.seeding import derive_seed
 
@@ -49,6 +50,8 @@ class Request:
     """Token ids of the rendered prompt, chat template included."""
     options: tuple[str, ...]
     """Answer options in the order of their letters; empty for an open question."""
+    stem: Span | None = None
+    """Positions of the question's stem in ``prompt_ids``, where they are known."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Completion:
     """The answer, or why there is none."""
     option_probs: list[float] | None
     """Probability of each option where the answer is stated, normalised; none without a statement to judge by."""
+    stated: Span | None = None
+    """Positions of the stated answer in ``response_ids``; none without one."""
 
 
 def sample_rollouts(
@@ -85,10 +90,11 @@ def sample_rollouts(
     tokenizer = language_model.tokenizer
     requests: list[Request] = []
     refused: list[Request] = []
-    for row in pool.select("id", "options", "permutation", "prompt").iter_rows(named=True):
+    for row in pool.select("id", "question", "options", "permutation", "prompt").iter_rows(named=True):
         prompt_ids = encode_chat(tokenizer, row["prompt"])
         options = tuple(row["options"][index] for index in row["permutation"])
-        asked = [Request(row["id"], sample, prompt_ids, options) for sample in range(config.n_samples)]
+        stem = stem_span(tokenizer, row["question"], row["prompt"], prompt_ids)
+        asked = [Request(row["id"], sample, prompt_ids, options, stem) for sample in range(config.n_samples)]
         (refused if has_special_tokens(tokenizer, row["prompt"]) else requests).extend(asked)
     for completions in generate(requests, language_model, config, progress):
         yield _table(completions, permutations)
@@ -178,7 +184,6 @@ def _completion(
 ) -> Completion:
     """Assemble a row from its tokens and what was recorded: two ``[T]`` and the watched probabilities ``[T, W]``."""
     logprobs, self_certainty = (values[: len(response_ids)] for values in recorded[:2])
-    watched = recorded[2]
     if not logprobs.isfinite().all():
         raise ModelError(
             f"question '{request.id}', sample {request.sample}: the model's logits are not finite in "
@@ -187,17 +192,7 @@ def _completion(
     response = decode(language_model.tokenizer, response_ids)
     finish_reason = "stop" if response_ids[-1] in language_model.stop_ids else "length"
     extraction = extract_answer(response, request.options, finished=finish_reason == "stop")
-    option_probs = None
-    if extraction.index is not None and extraction.span:
-        position = token_at(language_model.tokenizer, response_ids, extraction.span[0])
-        by_letter, by_text = forms(request.options)
-        n_letters, n_options = len(by_letter.options), len(request.options)
-        if response[slice(*extraction.span)] == LETTERS[extraction.index]:
-            option_probs = by_letter.option_probs(response_ids[position], watched[position, :n_letters], n_options)
-        else:
-            stated = watched[position, n_letters : n_letters + len(by_text.options)]
-            option_probs = by_text.option_probs(response_ids[position], stated, n_options)
-    return Completion(
+    completion = Completion(
         request=request,
         response_ids=response_ids,
         response=response,
@@ -205,8 +200,24 @@ def _completion(
         self_certainty=self_certainty.double().mean().item(),
         finish_reason=finish_reason,
         extraction=extraction,
-        option_probs=option_probs,
+        option_probs=None,
+        stated=extraction.span and token_span(language_model.tokenizer, response_ids, extraction.span),
     )
+    return replace(completion, option_probs=_option_probs(completion, recorded[2], forms))
+
+
+def _option_probs(completion: Completion, watched: torch.Tensor, forms: Forms) -> list[float] | None:
+    """Return the probability of each option where the answer is stated, from the watched ones ``[T, W]``."""
+    extraction, options = completion.extraction, completion.request.options
+    if extraction.index is None or extraction.span is None or completion.stated is None:
+        return None
+    position = completion.stated[0]
+    said, probs = completion.response_ids[position], watched[position]
+    by_letter, by_text = forms(options)
+    n_letters = len(by_letter.options)
+    if completion.response[slice(*extraction.span)] == LETTERS[extraction.index]:
+        return by_letter.option_probs(said, probs[:n_letters], len(options))
+    return by_text.option_probs(said, probs[n_letters : n_letters + len(by_text.options)], len(options))
 
 
 def _option_tokens(tokenizer: PreTrainedTokenizerBase) -> Forms:
@@ -231,6 +242,8 @@ def _row(completion: Completion, permutation: Sequence[int]) -> dict[str, object
     source_probs = None
     if shown_probs is not None:
         source_probs = [prob for _, prob in sorted(zip(permutation, shown_probs, strict=True))]
+    stem_start, stem_stop = completion.request.stem or (None, None)
+    answer_start, answer_stop = completion.stated or (None, None)
     return {
         "id": completion.request.id,
         "sample": completion.request.sample,
@@ -244,4 +257,8 @@ def _row(completion: Completion, permutation: Sequence[int]) -> dict[str, object
         "answer_index": None if shown is None else permutation[shown],
         "extraction": completion.extraction.rule,
         "option_probs": source_probs,
+        "stem_start": stem_start,
+        "stem_stop": stem_stop,
+        "answer_start": answer_start,
+        "answer_stop": answer_stop,
     }

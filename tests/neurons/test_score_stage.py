@@ -15,14 +15,15 @@ import torch
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
 from pipeline.config import PROJECT_ROOT, CausalCheckConfig, ModelConfig, NeuronScoresConfig
+from pipeline.correlation import rank_correlation
 from pipeline.errors import ArtifactError, ModelError
 from pipeline.models import load_model, model_fingerprint
 from pipeline.neurons.score import NeuronScorer
-from pipeline.schemas import ROLLOUTS
+from pipeline.schemas import ARTIFACTS, ROLLOUTS
 
 N = 21
 SECTION = NeuronScoresConfig(top_k=60, shard_rollouts=4, batch_tokens=64)
-SCORES = ("neuron_scores", "neuron_sizes", "unscored_rollouts")
+SCORES = tuple(ARTIFACTS["neuron_scores"])
 
 
 @pytest.fixture
@@ -30,12 +31,13 @@ def model(tiny_folder):
     return ModelConfig(path=str(tiny_folder))
 
 
-def fill(store, model, n=N, empty=(5,)):
-    """Store ``n`` rollouts of random tokens, those numbered ``empty`` without response."""
+def fill(store, model, n=N, empty=(5,), n_samples=1):
+    """Store ``n`` rollouts of random tokens, ``n_samples`` a question, those numbered ``empty`` without response."""
     rng = np.random.default_rng(0)
     rows = [
         {
-            "id": f"q{i:02}", "sample": 0, "prompt_ids": rng.integers(9, 200, 5).tolist(), "response": "",
+            "id": f"q{i // n_samples:02}", "sample": i % n_samples, "stem_start": 1, "stem_stop": 4,
+            "prompt_ids": rng.integers(9, 200, 5).tolist(), "response": "",
             "logprobs": [], "response_ids": [] if i in empty else rng.integers(9, 200, rng.integers(1, 12)).tolist(),
             "finish_reason": "stop", "extraction": "none",
         }
@@ -57,7 +59,7 @@ def files(store):
 def test_shards_hold_every_rollout_in_order(tmp_path, model):
     store = fill(ArtifactStore(tmp_path), model)
     manifest = chain.neuron_scores(store, model, SECTION).manifest
-    assert manifest.rows == {"neuron_scores": N - 1, "neuron_sizes": N - 1, "unscored_rollouts": 1}
+    assert manifest.rows == {table: 1 if table == "unscored_rollouts" else N - 1 for table in SCORES}
     assert manifest.notes["unscored"] == {"empty_response": 1}
     assert manifest.notes["scored"] == N - 1
     whole = NeuronScorer(load_model(model), SECTION.model_copy(update={"batch_tokens": 10_000}))
@@ -114,6 +116,28 @@ def test_the_size_of_shards_changes_no_row(tmp_path, model):
         chain.neuron_scores(store, model, SECTION.model_copy(update={"shard_rollouts": shard_rollouts}))
         tables.append(store.read("neuron_scores").select("id", "sample", "neurons"))
     assert tables[0].equals(tables[1])
+
+
+@pytest.mark.parametrize("shard_rollouts", [1, 2, 4, 7, 1_000])
+def test_every_question_has_one_stem_row_whatever_the_shards(tmp_path, model, shard_rollouts):
+    """Also where a shard begins within a question; none for the question whose sample 0 cannot be scored."""
+    store = fill(ArtifactStore(tmp_path), model, empty=(6, 10), n_samples=3)
+    chain.neuron_scores(store, model, SECTION.model_copy(update={"shard_rollouts": shard_rollouts}))
+    expected = [f"q{question:02}" for question in range(N // 3) if question != 2]
+    for table in ("stem_scores", "stem_states"):
+        assert store.read("neuron_scores", table)["id"].to_list() == expected
+    for table in ("neuron_scores", "neuron_sizes", "rationale_scores"):
+        assert store.read("neuron_scores", table).height == N - 2
+
+
+def test_sizes_that_follow_the_length_of_responses_are_warned_of(tmp_path, model):
+    store = fill(ArtifactStore(tmp_path), model)
+    notes = chain.neuron_scores(store, model, SECTION).manifest.notes
+    sizes = store.read("neuron_scores", "neuron_sizes")
+    rho = rank_correlation(sizes["n_neurons"], sizes["n_response_tokens"])
+    assert notes["rank_correlation_of_support"]["n_response_tokens"] == pytest.approx(rho)
+    assert rho < -0.5
+    assert f"smaller neuron sets (rank correlation of mean |N| with mean response tokens {rho:.2f}" in notes["warning"]
 
 
 def test_weights_changed_under_the_same_name_are_noticed(tmp_path, model, tiny):

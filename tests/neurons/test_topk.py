@@ -1,4 +1,4 @@
-"""Streaming over layers and chunks keeps exactly what sorting everything at once would keep."""
+"""Streaming over layers and chunks keeps exactly what sorting everything at once would keep, for both sets."""
 
 import numpy as np
 import torch
@@ -30,6 +30,13 @@ def problems(draw):
 
 def stream(rollouts, config):
     """Return {neuron: score} per rollout, through the product's cut."""
+    whole, rationale = stream_sets(rollouts, config, [np.zeros(r.shape[1], dtype=bool) for r in rollouts])
+    assert rationale == whole
+    return whole
+
+
+def stream_sets(rollouts, config, stated):
+    """Return {neuron: score} per rollout of both sets; ``stated`` says which tokens state the answer."""
     n_layers = len(rollouts[0])
     cut = make_cut(config, len(rollouts), CPU)
     for layer in range(n_layers):
@@ -37,13 +44,17 @@ def stream(rollouts, config):
         for start in range(0, max(r.shape[1] for r in rollouts), config.chunk_tokens):
             parts = [torch.tensor(r[layer, start : start + config.chunk_tokens]) for r in rollouts]
             owners = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(p) for p in parts]))
-            chunks.append(Chunk(torch.cat(parts), owners))
+            marks = np.concatenate([s[start : start + config.chunk_tokens] for s in stated])
+            chunks.append(Chunk(torch.cat(parts), owners, torch.tensor(marks)))
         cut.add_layer(layer, iter(chunks))
-    kept = cut.result()
+    return [per_rollout(kept, len(rollouts)) for kept in cut.result()]
+
+
+def per_rollout(kept, n_rollouts):
     pairs = list(zip(kept.owners.tolist(), kept.neurons.tolist(), strict=True))
     assert pairs == sorted(set(pairs))
     scores = kept.scores.tolist()
-    return [{n: s for (o, n), s in zip(pairs, scores, strict=True) if o == r} for r in range(len(rollouts))]
+    return [{n: s for (o, n), s in zip(pairs, scores, strict=True) if o == r} for r in range(n_rollouts)]
 
 
 def all_at_once(c, config):
@@ -79,6 +90,19 @@ def test_stream_equals_all_at_once(problem):
     rollouts, config = problem
     for kept, c in zip(stream(rollouts, config), rollouts, strict=True):
         assert kept == all_at_once(c, config)
+
+
+@settings(max_examples=300, deadline=None)
+@given(problems(), st.data())
+def test_the_rationale_is_what_the_other_tokens_alone_would_give(problem, data):
+    rollouts, config = problem
+    stated = [
+        np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n))) for n in (r.shape[1] for r in rollouts)
+    ]
+    whole, rationale = stream_sets(rollouts, config, stated)
+    assert whole == [all_at_once(c, config) for c in rollouts]
+    for kept, c, marks in zip(rationale, rollouts, stated, strict=True):
+        assert kept == ({} if marks.all() else all_at_once(c[:, ~marks], config))
 
 
 @settings(max_examples=100, deadline=None)

@@ -25,9 +25,10 @@ CONFIG = RolloutsConfig(n_samples=2, temperature=0.8, top_p=0.9, max_new_tokens=
 
 def pool(n: int = 7) -> pl.DataFrame:
     options = ["red", "blue"]
+    questions = ["x" * (5 * i) for i in range(n)]
     rows = [
-        {"id": f"q{i}", "options": options, "permutation": [0, 1], "prompt": render_question("x" * (5 * i), options)}
-        for i in range(n)
+        {"id": f"q{i}", "question": q, "options": options, "permutation": [0, 1], "prompt": render_question(q, options)}
+        for i, q in enumerate(questions)
     ]
     return pl.DataFrame(rows)
 
@@ -154,3 +155,22 @@ def test_an_answer_cut_by_the_limit_is_none(tiny, monkeypatch):
     assert cut.height
     assert set(cut["extraction"]) == {"unfinished_answer"}
     assert set(rows.filter(finish_reason="stop")["answer"]) <= {"blue"}
+
+
+def test_stem_and_stated_answer_are_kept_as_tokens(tiny, monkeypatch):
+    found = Extraction("red", 0, "rule", (1, 3))
+    nothing = Extraction(None, None, "empty", None)
+    monkeypatch.setattr(
+        "pipeline.rollouts.sampler.extract_answer",
+        lambda response, *_, **__: found if response.isascii() and len(response) > 2 else nothing,
+    )
+    rows = sampled(pool(12), tiny, CONFIG).filter(pl.col("id") != "q0")  # whose question is empty
+    assert 0 < rows["answer"].null_count() < len(rows)
+    for row in rows.iter_rows(named=True):
+        stem = tiny.tokenizer.decode(row["prompt_ids"][row["stem_start"] : row["stem_stop"]])
+        assert stem == "x" * (5 * int(row["id"][1:]))
+        if row["answer"] is None:
+            assert row["answer_start"] is row["answer_stop"] is None
+        else:
+            stated = row["response_ids"][row["answer_start"] : row["answer_stop"]]
+            assert tiny.tokenizer.decode(stated, skip_special_tokens=True) == row["response"][1:3]
