@@ -104,6 +104,8 @@ class RolloutsConfig(Section):
     """Nucleus mass."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Length limit of a response (tokens)."""
+    permute_options: bool = False
+    """Show the options in an order drawn per sample, so that letters carry no identity; off keeps the pool's."""
     batch_tokens: int = Field(default=16_384, ge=1)
     """Padded prompt plus response tokens of a batch; bounds memory, never results."""
     seed: int = 0

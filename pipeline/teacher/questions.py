@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 import polars as pl
 
+from pipeline.prompts import reorder_options
 from pipeline.teacher.wording import Wording
 
 QuestionSet = Literal["representative", "union"]
@@ -18,6 +19,7 @@ class Demonstration:
 
     id: str
     prompt: str
+    """As the rollout saw it, options in its order."""
     response: str
     wording: Wording
 
@@ -46,10 +48,17 @@ class Questions:
     def demonstrations(self) -> list[Demonstration]:
         """Return every question that has a majority with its representative rollout, sorted by id."""
         majority = self.pseudo_labels.lazy().select("id", sample="representative").drop_nulls()
-        responses = self.rollouts.join(majority, on=["id", "sample"]).select("id", "response").collect()
-        shown = self.pool.join(responses, on="id").sort("id")
-        rows = shown.select("id", "prompt", "response", "question", "options").iter_rows()
-        return [Demonstration(i, prompt, response, Wording.of(*wording)) for i, prompt, response, *wording in rows]
+        rollouts = self.rollouts.select("id", "sample", "response", order="permutation")
+        shown = self.pool.join(rollouts.join(majority, on=["id", "sample"]).collect(), on="id").sort("id")
+        return [
+            Demonstration(
+                row["id"],
+                reorder_options(row["prompt"], row["question"], row["options"], row["permutation"], row["order"]),
+                row["response"],
+                Wording.of(row["question"], row["options"]),
+            )
+            for row in shown.iter_rows(named=True)
+        ]
 
     def question_neurons(self, question_set: QuestionSet) -> pl.LazyFrame:
         """Return ``id`` and ``neurons`` of the rollouts that stand for the questions.

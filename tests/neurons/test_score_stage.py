@@ -35,9 +35,9 @@ def fill(store, model, n=N, empty=(5,)):
     rng = np.random.default_rng(0)
     rows = [
         {
-            "id": f"q{i:02}", "sample": 0, "prompt_ids": rng.integers(9, 200, 5).tolist(), "response": "",
-            "logprobs": [], "response_ids": [] if i in empty else rng.integers(9, 200, rng.integers(1, 12)).tolist(),
-            "finish_reason": "stop", "extraction": "none",
+            "id": f"q{i:02}", "sample": 0, "permutation": [], "prompt_ids": rng.integers(9, 200, 5).tolist(),
+            "response": "", "logprobs": [], "finish_reason": "stop", "extraction": "none",
+            "response_ids": [] if i in empty else rng.integers(9, 200, rng.integers(1, 12)).tolist(),
         }
         for i in range(n)
     ]  # fmt: skip

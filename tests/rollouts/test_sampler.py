@@ -25,9 +25,10 @@ CONFIG = RolloutsConfig(n_samples=2, temperature=0.8, top_p=0.9, max_new_tokens=
 
 def pool(n: int = 7) -> pl.DataFrame:
     options = ["red", "blue"]
+    questions = ["x" * (5 * i) for i in range(n)]
     rows = [
-        {"id": f"q{i}", "options": options, "permutation": [0, 1], "prompt": render_question("x" * (5 * i), options)}
-        for i in range(n)
+        {"id": f"q{i}", "question": q, "options": options, "permutation": [0, 1], "prompt": render_question(q, options)}
+        for i, q in enumerate(questions)
     ]
     return pl.DataFrame(rows)
 

@@ -38,16 +38,42 @@ def question_tables(entries):
     """Build Questions from {id: (question, options, [neurons per rollout], representative or None)}."""
     pool, labels, rollouts, scores = [], [], [], []
     for key, (question, options, neuron_sets, representative) in entries.items():
-        pool.append({"id": key, "question": question, "options": options, "prompt": render_question(question, options)})
+        pool.append(
+            {
+                "id": key,
+                "question": question,
+                "options": options,
+                "prompt": render_question(question, options),
+                "permutation": [*range(len(options))],
+            }
+        )
         labels.append({"id": key, "representative": representative})
         for sample, neurons in enumerate(neuron_sets):
-            rollouts.append({"id": key, "sample": sample, "response": f"because {key}-{sample}. Answer: A"})
+            rollouts.append(
+                {
+                    "id": key,
+                    "sample": sample,
+                    "response": f"because {key}-{sample}. Answer: A",
+                    "permutation": [*range(len(options))],
+                }
+            )
             scores.append({"id": key, "sample": sample, "neurons": sorted(neurons)})
-    strings = pl.List(pl.String)
+    strings, ints = pl.List(pl.String), pl.List(pl.Int32)
     return Questions(
-        pl.DataFrame(pool, schema={"id": pl.String, "question": pl.String, "options": strings, "prompt": pl.String}),
+        pl.DataFrame(
+            pool,
+            schema={
+                "id": pl.String,
+                "question": pl.String,
+                "options": strings,
+                "prompt": pl.String,
+                "permutation": ints,
+            },
+        ),
         pl.DataFrame(labels, schema={"id": pl.String, "representative": pl.Int32}),
-        pl.LazyFrame(rollouts, schema={"id": pl.String, "sample": pl.Int32, "response": pl.String}),
+        pl.LazyFrame(
+            rollouts, schema={"id": pl.String, "sample": pl.Int32, "response": pl.String, "permutation": ints}
+        ),
         pl.LazyFrame(scores, schema={"id": pl.String, "sample": pl.Int32, "neurons": pl.List(pl.Int32)}),
     )
 
