@@ -152,6 +152,9 @@ def stored_questions(store: ArtifactStore) -> Questions:
         pseudo_labels=store.read("pseudo_labels"),
         rollouts=store.scan("rollouts"),
         neuron_scores=store.scan("neuron_scores"),
+        stem_scores=store.scan("neuron_scores", "stem_scores"),
+        rationale_scores=store.scan("neuron_scores", "rationale_scores"),
+        stem_states=store.scan("neuron_scores", "stem_states"),
     )
 
 

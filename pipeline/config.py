@@ -171,7 +171,7 @@ class TeacherContextsConfig(Section):
     max_teacher_tokens: int = Field(default=2_048, ge=1)
     """Budget of the teacher's whole prompt (tokens); demonstrations that do not fit are dropped whole."""
     exact_up_to: int = Field(default=50_000, ge=0)
-    """Candidates compared one by one; more are searched by signatures, nearly as well (neuron_overlap)."""
+    """Candidates compared one by one; more are searched by signatures, nearly as well (overlap of neuron sets)."""
     seed: int = 0
     """Seed of the random builder."""
 

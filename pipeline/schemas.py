@@ -136,6 +136,21 @@ NEURON_SCORES = _table(
     neurons=(_TOKENS, False, "neuron ids, layer * d_mlp + index, ascending"),
     scores=(_FLOATS, False, "largest positive contribution of each neuron (logits), in the order of neurons"),
 )
+STEM_SCORES = _table(
+    id=_ID,
+    neurons=(_TOKENS, False, "neuron ids of the question's stem, layer * d_mlp + index, ascending"),
+    scores=(_FLOATS, False, "largest positive contribution of each neuron (logits), in the order of neurons"),
+)
+RATIONALE_SCORES = _table(
+    id=_ID,
+    sample=_SAMPLE,
+    neurons=(_TOKENS, False, "neuron ids of the response without the stated answer's tokens, ascending"),
+    scores=(_FLOATS, False, "largest positive contribution of each neuron (logits), in the order of neurons"),
+)
+STEM_STATES = _table(
+    id=_ID,
+    state=(_FLOATS, False, "mean hidden state over the tokens of the question's stem"),
+)
 NEURON_SIZES = _table(
     id=_ID,
     sample=_SAMPLE,

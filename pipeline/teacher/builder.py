@@ -8,6 +8,9 @@ from pipeline.config import TeacherContextsConfig
 from pipeline.teacher.questions import Demonstration, Questions, QuestionSet
 from pipeline.teacher.wording import Wording
 
+REACH = 4
+"""Candidates looked at per one wanted: room for the target itself and near-duplicates."""
+
 
 @dataclass(frozen=True)
 class ContextRequest:

@@ -35,7 +35,7 @@ def assemble_contexts(
         question_set: Which neurons stand for a question.
 
     A target whose bare prompt exceeds ``config.max_teacher_tokens`` keeps its row, with an empty context.
-    Raises ConfigError for an unknown builder.
+    Raises ConfigError for an unknown builder, or one that compares what was not stored.
     """
     builder = look_up(BUILDERS, config.builder, "teacher_contexts.builder")
     choices = builder(ContextRequest(targets, sources, config, question_set))
