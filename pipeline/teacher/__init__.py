@@ -11,6 +11,7 @@ from typing import Final
 
 from pipeline.teacher.builder import ContextBuilder
 from pipeline.teacher.hidden_cosine import hidden_cosine
+from pipeline.teacher.lexical import lexical
 from pipeline.teacher.neuron_overlap import neuron_overlap
 from pipeline.teacher.none import none
 from pipeline.teacher.pseudo_solution import pseudo_solution
@@ -23,6 +24,7 @@ BUILDERS: Final[Mapping[str, ContextBuilder]] = {
     "stem_overlap": stem_overlap,
     "rationale_overlap": rationale_overlap,
     "hidden_cosine": hidden_cosine,
+    "lexical": lexical,
     "pseudo_solution": pseudo_solution,
     "random": uniform,
     "none": none,

@@ -95,6 +95,46 @@ def test_a_target_without_a_state_gets_no_demonstration():
     assert chosen("hidden_cosine", questions(STEMS, stem_states={"id": ["a", "b"], "state": [[1.0], [1.0]]})) == []
 
 
+def test_lexical_is_bm25_of_the_stems(capsys):
+    stems = {
+        "t": "Which acid dissolves gold?",
+        "a": "Which acid turns litmus red, and which acid does not?",
+        "b": "Who found gold?",
+        "c": "Is it?",  # stop words only
+        "d": "How many moons has Mars?",
+    }
+    words = {  # two letters or more, stop words left out
+        "t": ["which", "acid", "dissolves", "gold"],
+        "a": ["which", "acid", "turns", "litmus", "red", "which", "acid", "does"],
+        "b": ["who", "found", "gold"],
+        "c": [],
+        "d": ["how", "many", "moons", "has", "mars"],
+    }
+    mean = sum(map(len, words.values())) / len(words)
+
+    def bm25(key):
+        score = 0.0
+        for word in words["t"]:
+            holding = sum(word in other for other in words.values())
+            n = words[key].count(word)
+            idf = math.log(1 + (len(words) - holding + 0.5) / (holding + 0.5))
+            score += idf * n / (n + 1.5 * (0.25 + 0.75 * len(words[key]) / mean))
+        return score
+
+    got = chosen("lexical", questions(stems))
+    assert got == [("a", pytest.approx(bm25("a"), rel=1e-5)), ("b", pytest.approx(bm25("b"), rel=1e-5))]
+    assert chosen("lexical", questions(stems), target="c") == []
+    assert chosen("lexical", questions({"t": "Is it?", "a": "Is it not?"})) == []
+    assert capsys.readouterr() == ("", "")
+
+
+def test_equal_words_are_ordered_by_id():
+    assert [key for key, _ in chosen("lexical", questions({"t": "gold", "b": "gold ore", "a": "gold dust"}))] == [
+        "a",
+        "b",
+    ]
+
+
 @pytest.mark.parametrize("builder", ["stem_overlap", "rationale_overlap", "hidden_cosine"])
 def test_a_table_without_any_row_is_named(builder):
     with pytest.raises(ConfigError, match=r"table '(stem|rationale)_\w+' .* choose another builder"):
