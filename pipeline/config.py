@@ -168,6 +168,8 @@ class TeacherContextsConfig(Section):
     """Context builder, one of pipeline.teacher.BUILDERS."""
     n_demonstrations: int = Field(default=3, ge=1)
     """Worked examples per question, k."""
+    balance_answers: bool = False
+    """Prefer, among the 4 k most similar, examples whose pseudo-answers differ; against echo of the student's vote."""
     max_teacher_tokens: int = Field(default=2_048, ge=1)
     """Budget of the teacher's whole prompt (tokens); demonstrations that do not fit are dropped whole."""
     exact_up_to: int = Field(default=50_000, ge=0)

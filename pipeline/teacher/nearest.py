@@ -27,8 +27,7 @@ def show_nearest(request: ContextRequest, shown: Sequence[Demonstration], search
     """
     ids = request.targets.pool["id"].to_list()
     wordings = dict(zip(ids, request.targets.wordings(), strict=True))
-    keys, count = sorted(ids), request.config.n_demonstrations
-    asked = REACH * count
+    keys, count, asked = sorted(ids), request.reach, REACH * request.reach
     picked: dict[str, list[Choice]] = {}
     pending = np.arange(len(keys))
     while len(pending):

@@ -24,6 +24,8 @@ class Demonstration:
     prompt: str
     """As the rollout saw it, options in its order."""
     response: str
+    answer: str
+    """Pseudo-answer; the option's text for a question with options."""
     wording: Wording
 
 
@@ -63,7 +65,7 @@ class Questions:
 
     def demonstrations(self) -> list[Demonstration]:
         """Return every question that has a majority with its representative rollout, sorted by id."""
-        majority = self.pseudo_labels.lazy().select("id", sample="representative").drop_nulls()
+        majority = self.pseudo_labels.lazy().select("id", "pseudo_answer", sample="representative").drop_nulls()
         rollouts = self.rollouts.select("id", "sample", "response", order="permutation")
         shown = self.pool.join(rollouts.join(majority, on=["id", "sample"]).collect(), on="id").sort("id")
         return [
@@ -71,6 +73,7 @@ class Questions:
                 row["id"],
                 reorder_options(row["prompt"], row["question"], row["options"], row["permutation"], row["order"]),
                 row["response"],
+                row["pseudo_answer"],
                 Wording.of(row["question"], row["options"]),
             )
             for row in shown.iter_rows(named=True)

@@ -1,18 +1,22 @@
-"""What each builder compares, on a handful of questions."""
+"""What each builder compares, on a handful of questions, and how answers are balanced."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.config import TeacherContextsConfig
 from pipeline.errors import ConfigError
 from pipeline.prompts import render_question
 from pipeline.teacher import BUILDERS
-from pipeline.teacher.builder import ContextRequest
+from pipeline.teacher.builder import REACH, Choice, ContextRequest, balance_answers
 from pipeline.teacher.nearest import compare_all
-from pipeline.teacher.questions import Questions
+from pipeline.teacher.questions import Demonstration, Questions
+from pipeline.teacher.wording import Wording
 
 INTS, FLOATS = pl.List(pl.Int32), pl.List(pl.Float32)
 KINDS = {"neurons": INTS, "state": FLOATS}
@@ -152,3 +156,42 @@ def test_demonstrations_show_the_prompt_that_their_rollout_saw():
     (shown,) = questions({"t": "Target?"}).demonstrations()
     assert shown.prompt == "Target?\nA. blue\nB. red\nC. green\n\nSay X."
     assert shown.response == "t-1"
+
+
+def choices(answers):
+    wording = Wording.of("", [])
+    return [Choice(Demonstration(str(i), "", "", answer, wording), None) for i, answer in enumerate(answers)]
+
+
+@given(st.lists(st.sampled_from("abc")), st.integers(1, 8))
+def test_balanced_answers_are_as_different_as_can_be_and_the_most_similar_of_their_kind(answers, count):
+    got = [int(choice.demonstration.id) for choice in balance_answers(choices(answers), count)]
+    assert got == sorted(got)
+    assert len(got) == min(count, len(answers))
+    taken = Counter(answers[rank] for rank in got)
+    for answer, n in Counter(answers).items():
+        # An answer is taken less often than another by more than one only where it has no more.
+        assert taken[answer] == n or taken[answer] >= max(taken.values()) - 1
+        of_this = [rank for rank, other in enumerate(answers) if other == answer]
+        assert [rank for rank in got if answers[rank] == answer] == of_this[: taken[answer]]
+
+
+def test_the_first_is_always_the_most_similar():
+    assert [choice.demonstration.id for choice in balance_answers(choices("aaab"), 2)] == ["0", "3"]
+    assert [choice.demonstration.id for choice in balance_answers(choices("aaab"), 3)] == ["0", "1", "3"]
+
+
+def test_demonstrations_carry_their_pseudo_answer():
+    assert [shown.answer for shown in questions({"t": "Target?"}).demonstrations()] == ["red"]
+
+
+def test_all_builders_yield_the_candidates_to_balance():
+    stems = {"t": "gold?"} | {f"q{i:02}": f"gold {i + 10}?" for i in range(30)}
+    pool = questions(
+        stems,
+        stem_scores={"id": list(stems), "neurons": [[1]] * 31},
+        stem_states={"id": list(stems), "state": [[1.0]] * 31},
+    )
+    for builder in ("stem_overlap", "hidden_cosine", "lexical", "random"):
+        assert len(chosen(builder, pool)) == 3
+        assert len(chosen(builder, pool, balance_answers=True)) == 3 * REACH

@@ -150,9 +150,13 @@ def test_neighbours_beyond_a_cluster_of_copies_are_found(tokenizer):
 
 
 @pytest.mark.parametrize("builder", sorted(set(BUILDERS) - {"pseudo_solution"}))
-@pytest.mark.parametrize("n_demonstrations", [1, 3, 50])
-def test_never_the_question_nor_near_duplicates_nor_questions_without_majority(tokenizer, builder, n_demonstrations):
-    config = LARGE.model_copy(update={"builder": builder, "n_demonstrations": n_demonstrations})
+@pytest.mark.parametrize(("n_demonstrations", "balance"), [(1, False), (3, False), (3, True), (50, False)])
+def test_never_the_question_nor_near_duplicates_nor_questions_without_majority(
+    tokenizer, builder, n_demonstrations, balance
+):
+    config = LARGE.model_copy(
+        update={"builder": builder, "n_demonstrations": n_demonstrations, "balance_answers": balance}
+    )
     for got in assemble_contexts(POOL, POOL, tokenizer, config).to_dicts():
         shown = got["demonstration_ids"]
         wordings = [Wording.of(*ENTRIES[key][:2]) for key in [got["id"], *shown]]
@@ -162,9 +166,10 @@ def test_never_the_question_nor_near_duplicates_nor_questions_without_majority(t
         assert len(shown) <= n_demonstrations
 
 
+@pytest.mark.parametrize("balance", [False, True])
 @pytest.mark.parametrize("builder", BUILDERS)
-def test_contexts_conform_and_depend_neither_on_row_order_nor_on_other_targets(tokenizer, builder):
-    config = TeacherContextsConfig(builder=builder, max_teacher_tokens=250)
+def test_contexts_conform_and_depend_neither_on_row_order_nor_on_other_targets(tokenizer, builder, balance):
+    config = TeacherContextsConfig(builder=builder, balance_answers=balance, max_teacher_tokens=250)
     contexts = assemble_contexts(POOL, POOL, tokenizer, config)
     conform(contexts, TEACHER_CONTEXTS, builder)
     assert contexts["id"].to_list() == sorted(ENTRIES)
