@@ -41,6 +41,7 @@ from pipeline.selection.rule import Signals
 from pipeline.selection.subset import select_subset
 from pipeline.stage import Outcome, Stage
 from pipeline.teacher.context import assemble_contexts
+from pipeline.teacher.echo import answer_echo
 from pipeline.teacher.questions import Questions
 
 
@@ -166,6 +167,7 @@ def teacher_contexts(store: ArtifactStore, model: ModelConfig, section: TeacherC
         selected = store.read("curated_subset").filter(pl.col("selected"))["id"]
         contexts = assemble_contexts(questions.only(selected), questions, load_tokenizer(model), section)
         writer.append("teacher_contexts", contexts)
+        writer.notes = answer_echo(contexts, questions.pseudo_labels, questions.pool, questions.rollouts)
 
     return Stage("teacher_contexts", store, section, model).run(compute)
 

@@ -16,7 +16,7 @@ from pipeline.teacher.questions import Questions
 def neuron_overlap(request: ContextRequest) -> Iterator[list[Choice]]:
     """Yield the nearest questions with a majority by Jaccard similarity of the neuron sets of their responses.
 
-    The sets hold what drove the stated answer too, so examples of the same answer come first.
+    The sets hold what drove the stated answer too, so examples of the same answer come first: see ``echo``.
     """
     return nearest_sets(request, lambda questions: questions.question_neurons(request.question_set))
 
