@@ -54,6 +54,7 @@ def _random_rollouts(options: argparse.Namespace, n_rows: int) -> Iterator[pl.Da
                     "id": f"{number:016x}",
                     "sample": 0,
                     "prompt_ids": rng.integers(10, 700, n_prompt).tolist(),
+                    "permutation": [],
                     "response_ids": rng.integers(10, 700, n_response).tolist(),
                     "response": "",
                     "logprobs": [0.0] * n_response,

@@ -47,6 +47,7 @@ from pipeline.selection.rule import Signals
 from pipeline.selection.subset import select_subset
 from pipeline.stage import Outcome, Stage
 from pipeline.teacher.context import assemble_contexts
+from pipeline.teacher.echo import answer_echo
 from pipeline.teacher.questions import Questions
 
 
@@ -179,6 +180,9 @@ def stored_questions(store: ArtifactStore) -> Questions:
         pseudo_labels=store.read("pseudo_labels"),
         rollouts=store.scan("rollouts"),
         neuron_scores=store.scan("neuron_scores"),
+        stem_scores=store.scan("neuron_scores", "stem_scores"),
+        rationale_scores=store.scan("neuron_scores", "rationale_scores"),
+        stem_states=store.scan("neuron_scores", "stem_states"),
     )
 
 
@@ -190,6 +194,7 @@ def teacher_contexts(store: ArtifactStore, model: ModelConfig, section: TeacherC
         selected = store.read("curated_subset").filter(pl.col("selected"))["id"]
         contexts = assemble_contexts(questions.only(selected), questions, load_tokenizer(model), section)
         writer.append("teacher_contexts", contexts)
+        writer.notes = answer_echo(contexts, questions.pseudo_labels, questions.pool, questions.rollouts)
 
     return Stage("teacher_contexts", store, section, model).run(compute)
 

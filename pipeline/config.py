@@ -41,6 +41,8 @@ class RolloutsConfig(Section):
     """Nucleus mass."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Length limit of a response (tokens)."""
+    permute_options: bool = False
+    """Show the options in an order drawn per sample, so that letters carry no identity; off keeps the pool's."""
     batch_tokens: int = Field(default=16_384, ge=1)
     """Padded prompt plus response tokens of a batch; bounds memory, never results."""
     seed: int = 0
@@ -103,10 +105,12 @@ class TeacherContextsConfig(Section):
     """Context builder (pipeline.teacher)."""
     n_demonstrations: int = Field(default=3, ge=1)
     """Worked examples per question, k."""
+    balance_answers: bool = False
+    """Prefer, among the 4 k most similar, examples whose pseudo-answers differ; against echo of the student's vote."""
     max_teacher_tokens: int = Field(default=2_048, ge=1)
     """Budget of the teacher's whole prompt (tokens); demonstrations that do not fit are dropped whole."""
     exact_up_to: int = Field(default=50_000, ge=0)
-    """Candidates compared one by one; more are searched by signatures, nearly as well (neuron_overlap)."""
+    """Candidates compared one by one; more are searched by signatures, nearly as well (overlap of neuron sets)."""
     seed: int = 0
     """Seed of the random builder."""
 

@@ -94,6 +94,7 @@ ROLLOUTS = _table(
     id=_ID,
     sample=_SAMPLE,
     prompt_ids=(_TOKENS, False, "token ids of the rendered prompt, chat template included"),
+    permutation=(_TOKENS, False, "index of the option that this rollout's prompt shows at each letter"),
     response_ids=(_TOKENS, False, "token ids sampled, the end token included when it was reached"),
     response=(pa.large_string(), False, "decoded response without special tokens"),
     logprobs=(_FLOATS, False, "log-probability of each response token at temperature 1 (nats)"),

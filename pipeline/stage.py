@@ -64,7 +64,7 @@ _SHARED_FILES: Final = (
 )
 _LIBRARIES: Final = (
     *("torch", "transformers", "tokenizers", "trl", "peft", "datasets"),
-    *("numpy", "scipy", "polars", "pyarrow", "numba", "rensa", "sympy", "latex2sympy2_extended"),
+    *("numpy", "scipy", "polars", "pyarrow", "numba", "rensa", "bm25s", "sympy", "latex2sympy2_extended"),
 )
 
 

@@ -21,9 +21,10 @@ from pipeline.batching import TokenBudget
 from pipeline.config import RolloutsConfig
 from pipeline.errors import ModelError
 from pipeline.models import LanguageModel, encode_chat, has_special_tokens
-from pipeline.prompts import LETTERS
+from pipeline.prompts import LETTERS, reorder_options
 from pipeline.rollouts.extract import Extraction, extract_answer
 from pipeline.rollouts.option_tokens import OptionTokens, decode
+from pipeline.rollouts.orders import shown_orders
 from pipeline.rollouts.seeded import SeededDraw
 from pipeline.rollouts.spans import Span, stem_span, token_span
 from pipeline.schemas import ROLLOUTS
@@ -86,16 +87,19 @@ def sample_rollouts(
     A question that holds special tokens of the model, which could pass for the chat template's, gets no response.
     Raises ModelError when one response alone exceeds the device's memory or the logits are not finite.
     """
-    permutations: dict[str, list[int]] = dict(pool.select("id", "permutation").iter_rows())
+    permutations: dict[tuple[str, int], Sequence[int]] = {}
     tokenizer = language_model.tokenizer
     requests: list[Request] = []
     refused: list[Request] = []
     for row in pool.select("id", "question", "options", "permutation", "prompt").iter_rows(named=True):
-        prompt_ids = encode_chat(tokenizer, row["prompt"])
-        options = tuple(row["options"][index] for index in row["permutation"])
-        stem = stem_span(tokenizer, row["question"], row["prompt"], prompt_ids)
-        asked = [Request(row["id"], sample, prompt_ids, options, stem) for sample in range(config.n_samples)]
-        (refused if has_special_tokens(tokenizer, row["prompt"]) else requests).extend(asked)
+        for order, samples in shown_orders(row["id"], row["permutation"], config).items():
+            prompt = reorder_options(row["prompt"], row["question"], row["options"], row["permutation"], order)
+            prompt_ids = encode_chat(tokenizer, prompt)
+            stem = stem_span(tokenizer, row["question"], prompt, prompt_ids)
+            options = tuple(row["options"][index] for index in order)
+            asked = [Request(row["id"], sample, prompt_ids, options, stem) for sample in samples]
+            permutations |= {(row["id"], sample): order for sample in samples}
+            (refused if has_special_tokens(tokenizer, prompt) else requests).extend(asked)
     for completions in generate(requests, language_model, config, progress):
         yield _table(completions, permutations)
     if refused:
@@ -231,8 +235,8 @@ def _unanswered(request: Request, reason: str) -> Completion:
     return Completion(request, [], "", [], None, reason, extraction, None)
 
 
-def _table(completions: Sequence[Completion], permutations: Mapping[str, Sequence[int]]) -> pl.DataFrame:
-    rows = [_row(completion, permutations[completion.request.id]) for completion in completions]
+def _table(completions: Sequence[Completion], permutations: Mapping[tuple[str, int], Sequence[int]]) -> pl.DataFrame:
+    rows = [_row(each, permutations[each.request.id, each.request.sample]) for each in completions]
     return pl.DataFrame(pa.Table.from_pylist(rows, schema=ROLLOUTS))
 
 
@@ -248,6 +252,7 @@ def _row(completion: Completion, permutation: Sequence[int]) -> dict[str, object
         "id": completion.request.id,
         "sample": completion.request.sample,
         "prompt_ids": completion.request.prompt_ids,
+        "permutation": permutation,
         "response_ids": completion.response_ids,
         "response": completion.response,
         "logprobs": completion.logprobs,

@@ -1,12 +1,16 @@
 """The interface of context builders: which demonstrations to show for which question."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from pipeline.config import TeacherContextsConfig
 from pipeline.teacher.questions import Demonstration, Questions, QuestionSet
 from pipeline.teacher.wording import Wording
+
+REACH = 4
+"""Candidates looked at per one wanted: room for the target itself and near-duplicates, or for other answers."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,11 @@ class ContextRequest:
     """Number of demonstrations and seed."""
     question_set: QuestionSet = "representative"
     """Which neurons stand for a question."""
+
+    @property
+    def reach(self) -> int:
+        """Choices to yield per target: as many as are shown, and more where their answers are to be balanced."""
+        return self.config.n_demonstrations * (REACH if self.config.balance_answers else 1)
 
 
 class Choice(NamedTuple):
@@ -38,9 +47,9 @@ class ContextBuilder(Protocol):
     def __call__(self, request: ContextRequest, /) -> Iterator[list[Choice]]:
         """Yield, for each target in the order of its pool, its demonstrations, most similar first.
 
-        At most ``config.n_demonstrations``, possibly none. They must depend on the target, the sources and
-        ``config.seed``, never on the order of rows or on the other targets. Builders that show other questions take
-        them through ``pick_distinct``.
+        At most ``request.reach``, possibly none. They must depend on the target, the sources and ``config.seed``,
+        never on the order of rows or on the other targets. Builders that show other questions take them through
+        ``pick_distinct``.
         """
 
 
@@ -58,3 +67,17 @@ def pick_distinct(target: Wording, ranked: Iterable[Choice], count: int) -> list
             if len(picked) == count:
                 break
     return picked
+
+
+def balance_answers(ranked: Sequence[Choice], count: int) -> list[Choice]:
+    """Return ``count`` of the choices, in their order, whose pseudo-answers differ as far as they allow.
+
+    Always next the first one among the answers that were taken least so far.
+    """
+    taken: Counter[str] = Counter()
+    left = list(range(len(ranked)))
+    while left and len(ranked) - len(left) < count:
+        rank = min(left, key=lambda rank: taken[ranked[rank].demonstration.answer])  # the first of equals
+        left.remove(rank)
+        taken[ranked[rank].demonstration.answer] += 1
+    return [choice for rank, choice in enumerate(ranked) if rank not in left]

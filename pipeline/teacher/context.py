@@ -13,7 +13,7 @@ from pipeline.prompts import render_demonstrations, render_teacher_prompt
 from pipeline.registry import look_up
 from pipeline.schemas import TEACHER_CONTEXTS
 from pipeline.teacher import BUILDERS
-from pipeline.teacher.builder import Choice, ContextRequest
+from pipeline.teacher.builder import Choice, ContextRequest, balance_answers
 from pipeline.teacher.questions import Questions, QuestionSet
 
 
@@ -35,14 +35,14 @@ def assemble_contexts(
         question_set: Which neurons stand for a question.
 
     A target whose bare prompt exceeds ``config.max_teacher_tokens`` keeps its row, with an empty context.
-    Raises ConfigError for an unknown builder.
+    Raises ConfigError for an unknown builder, or one that compares what was not stored.
     """
-    builder = look_up(BUILDERS, config.builder, "teacher_contexts.builder")
+    builder, count = look_up(BUILDERS, config.builder, "teacher_contexts.builder"), config.n_demonstrations
     choices = builder(ContextRequest(targets, sources, config, question_set))
     questions = targets.pool.select("id", "prompt").iter_rows()
     rows = [
-        (target, *_fit(prompt, chosen, tokenizer, config.max_teacher_tokens))
-        for (target, prompt), chosen in zip(questions, choices, strict=True)
+        (target, *_fit(prompt, balance_answers(ranked, count), tokenizer, config.max_teacher_tokens))
+        for (target, prompt), ranked in zip(questions, choices, strict=True)
     ]
     columns = pl.DataFrame(TEACHER_CONTEXTS.empty_table()).schema
     return pl.DataFrame(rows, schema=columns, orient="row").sort("id")

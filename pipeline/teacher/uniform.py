@@ -14,7 +14,7 @@ def uniform(request: ContextRequest) -> Iterator[list[Choice]]:
     for target, wording in targets:
         order = _draw_all(len(shown), random.Random(derive_seed(request.config.seed, "context", target)))
         ranked = (Choice(shown[index], None) for index in order)
-        yield pick_distinct(wording, ranked, request.config.n_demonstrations)
+        yield pick_distinct(wording, ranked, request.reach)
 
 
 def _draw_all(count: int, rng: random.Random) -> Iterator[int]:

@@ -36,7 +36,7 @@ def fill(store, model, n=N, empty=(5,), n_samples=1):
     rng = np.random.default_rng(0)
     rows = [
         {
-            "id": f"q{i // n_samples:02}", "sample": i % n_samples, "stem_start": 1, "stem_stop": 4,
+            "id": f"q{i // n_samples:02}", "sample": i % n_samples, "permutation": [], "stem_start": 1, "stem_stop": 4,
             "prompt_ids": rng.integers(9, 200, 5).tolist(), "response": "",
             "logprobs": [], "response_ids": [] if i in empty else rng.integers(9, 200, rng.integers(1, 12)).tolist(),
             "finish_reason": "stop", "extraction": "none",

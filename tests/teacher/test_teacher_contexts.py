@@ -1,4 +1,5 @@
 import random
+from dataclasses import fields, replace
 from typing import get_args
 
 import polars as pl
@@ -37,20 +38,34 @@ def tokenizer():
 
 
 def question_tables(entries):
-    """Build Questions from {id: (question, options, [neurons per rollout], representative or None)}."""
-    pool, labels, rollouts, scores = [], [], [], []
+    """Build Questions from {id: (question, options, [neurons per rollout], representative or None)}.
+
+    The stem's neurons are those of the first rollout, and its state says which.
+    """
+    pool, labels, rollouts, scores, stems, states = [], [], [], [], [], []
     for key, (question, options, neuron_sets, representative) in entries.items():
-        pool.append({"id": key, "question": question, "options": options, "prompt": render_question(question, options)})
-        labels.append({"id": key, "representative": representative})
+        shown = {"permutation": list(range(len(options))), "prompt": render_question(question, options)}
+        pool.append({"id": key, "question": question, "options": options, **shown})
+        answer = None if representative is None else f"answer {len(neuron_sets[representative]) % 2}"
+        labels.append({"id": key, "representative": representative, "pseudo_answer": answer})
         for sample, neurons in enumerate(neuron_sets):
-            rollouts.append({"id": key, "sample": sample, "response": f"because {key}-{sample}. Answer: A"})
+            response = f"because {key}-{sample}. Answer: A"
+            rollouts.append({"id": key, "sample": sample, "response": response, "permutation": shown["permutation"]})
             scores.append({"id": key, "sample": sample, "neurons": sorted(neurons)})
-    strings = pl.List(pl.String)
+        stems.append({"id": key, "neurons": sorted(neuron_sets[0])})
+        states.append({"id": key, "state": [float(n in neuron_sets[0]) for n in range(60)]})
+    ints, strings, sample = pl.List(pl.Int32), pl.List(pl.String), {"sample": pl.Int32}
+    texts = {"id": pl.String, "question": pl.String, "options": strings, "permutation": ints, "prompt": pl.String}
+    sets = {"id": pl.String, "neurons": ints}
+    per_rollout = pl.LazyFrame(scores, schema=sets | sample)
     return Questions(
-        pl.DataFrame(pool, schema={"id": pl.String, "question": pl.String, "options": strings, "prompt": pl.String}),
-        pl.DataFrame(labels, schema={"id": pl.String, "representative": pl.Int32}),
-        pl.LazyFrame(rollouts, schema={"id": pl.String, "sample": pl.Int32, "response": pl.String}),
-        pl.LazyFrame(scores, schema={"id": pl.String, "sample": pl.Int32, "neurons": pl.List(pl.Int32)}),
+        pl.DataFrame(pool, schema=texts),
+        pl.DataFrame(labels, schema={"id": pl.String, "representative": pl.Int32, "pseudo_answer": pl.String}),
+        pl.LazyFrame(rollouts, schema={"id": pl.String, "response": pl.String, "permutation": ints} | sample),
+        per_rollout,
+        pl.LazyFrame(stems, schema=sets),
+        per_rollout,
+        pl.LazyFrame(states, schema={"id": pl.String, "state": pl.List(pl.Float32)}),
     )
 
 
@@ -67,12 +82,7 @@ def random_entries(n, seed=0, n_neurons=60):
 
 
 def reverse_rows(questions):
-    return Questions(
-        questions.pool.reverse(),
-        questions.pseudo_labels.reverse(),
-        questions.rollouts.reverse(),
-        questions.neuron_scores,
-    )
+    return Questions(*(getattr(questions, table.name).reverse() for table in fields(Questions)))
 
 
 def row(contexts, key):
@@ -141,10 +151,14 @@ def test_neighbours_beyond_a_cluster_of_copies_are_found(tokenizer):
     assert got["demonstration_ids"] == ["y", "x"]
 
 
-@pytest.mark.parametrize("builder", ["neuron_overlap", "random"])
-@pytest.mark.parametrize("n_demonstrations", [1, 3, 50])
-def test_never_the_question_nor_near_duplicates_nor_questions_without_majority(tokenizer, builder, n_demonstrations):
-    config = TeacherContextsConfig(builder=builder, n_demonstrations=n_demonstrations, max_teacher_tokens=100_000)
+@pytest.mark.parametrize("builder", sorted(set(BUILDERS) - {"pseudo_solution"}))
+@pytest.mark.parametrize(("n_demonstrations", "balance"), [(1, False), (3, False), (3, True), (50, False)])
+def test_never_the_question_nor_near_duplicates_nor_questions_without_majority(
+    tokenizer, builder, n_demonstrations, balance
+):
+    config = LARGE.model_copy(
+        update={"builder": builder, "n_demonstrations": n_demonstrations, "balance_answers": balance}
+    )
     for got in assemble_contexts(POOL, POOL, tokenizer, config).to_dicts():
         shown = got["demonstration_ids"]
         wordings = [Wording.of(*ENTRIES[key][:2]) for key in [got["id"], *shown]]
@@ -154,9 +168,10 @@ def test_never_the_question_nor_near_duplicates_nor_questions_without_majority(t
         assert len(shown) <= n_demonstrations
 
 
+@pytest.mark.parametrize("balance", [False, True])
 @pytest.mark.parametrize("builder", BUILDERS)
-def test_contexts_conform_and_depend_neither_on_row_order_nor_on_other_targets(tokenizer, builder):
-    config = TeacherContextsConfig(builder=builder, max_teacher_tokens=250)
+def test_contexts_conform_and_depend_neither_on_row_order_nor_on_other_targets(tokenizer, builder, balance):
+    config = TeacherContextsConfig(builder=builder, balance_answers=balance, max_teacher_tokens=250)
     contexts = assemble_contexts(POOL, POOL, tokenizer, config)
     conform(contexts, TEACHER_CONTEXTS, builder)
     assert contexts["id"].to_list() == sorted(ENTRIES)
@@ -238,7 +253,7 @@ def test_template_syntax_in_questions_and_responses_stays_text(tokenizer):
     hostile = "{prompt} {privileged_context} {0} {{ messages }} {% if x %} {}"
     pool = question_tables({"t": (f"T {hostile}", [hostile], [{1}], 0), "d": (f"D {hostile}", [hostile], [{1}], 0)})
     rollouts = pool.rollouts.with_columns(response=pl.lit(f"R {hostile}"))
-    pool = Questions(pool.pool, pool.pseudo_labels, rollouts, pool.neuron_scores)
+    pool = replace(pool, rollouts=rollouts)
     got = row(assemble_contexts(pool, pool, tokenizer, LARGE), "t")
     message = render_teacher_prompt(got["privileged_context"], got["prompt"])
     assert message == (
