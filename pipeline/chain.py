@@ -3,13 +3,12 @@
 The Dagster assets call the same functions one by one; ``pipeline.stage`` decides what needs no computing.
 """
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import fields
 
 import polars as pl
 
+from pipeline.adapters import run_training, training_job
 from pipeline.artifacts import ArtifactStore, ArtifactWriter
 from pipeline.beliefs.beliefs import sample_beliefs
 from pipeline.config import (
@@ -30,9 +29,9 @@ from pipeline.config import (
 )
 from pipeline.deduplication.prune import Pruned, prune
 from pipeline.deduplication.statistics import describe
-from pipeline.errors import ArtifactError, QuarantineError, SourceError, TrainingError
+from pipeline.errors import ArtifactError, QuarantineError, SourceError
 from pipeline.evaluation.evaluate import evaluate, held_out_tests
-from pipeline.jobs import DistillationJob, SftJob, TrainingJob, write_job
+from pipeline.jobs import DistillationJob, SftJob
 from pipeline.models import load_model, load_tokenizer
 from pipeline.neurons.causal import silence_responses, summarise
 from pipeline.neurons.score import NeuronScorer
@@ -41,7 +40,6 @@ from pipeline.pool.held_out import HeldOut
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.rollouts.vote import vote
-from pipeline.section import Section
 from pipeline.selection.confounds import confounds
 from pipeline.selection.rule import Signals
 from pipeline.selection.subset import select_subset
@@ -202,7 +200,7 @@ def teacher_contexts(store: ArtifactStore, model: ModelConfig, section: TeacherC
 def distillation_job(store: ArtifactStore, model: ModelConfig, section: DistilledAdapterConfig) -> Outcome | list[str]:
     """Return the standing adapter, or the command of the training process that makes it."""
     contexts = TeacherContextsConfig(**store.require("teacher_contexts").provenance["config"])
-    return _training_job(Stage("distilled_adapter", store, section, model), DistillationJob, teacher_contexts=contexts)
+    return training_job(Stage("distilled_adapter", store, section, model), DistillationJob, teacher_contexts=contexts)
 
 
 def sft_job(store: ArtifactStore, model: ModelConfig, section: SftAdapterConfig) -> Outcome | list[str]:
@@ -214,17 +212,17 @@ def sft_job(store: ArtifactStore, model: ModelConfig, section: SftAdapterConfig)
     if not section.enabled:
         return stage.run(lambda writer: writer.notes.update(skipped="sft_adapter.enabled is false"))
     _check_same_weights(store, stage)
-    return _training_job(stage, SftJob)
+    return training_job(stage, SftJob)
 
 
 def distilled_adapter(store: ArtifactStore, model: ModelConfig, section: DistilledAdapterConfig) -> Outcome:
     """Run the training process, unless its adapter stands; raises TrainingError when it fails."""
-    return _run_training(store, "distilled_adapter", distillation_job(store, model, section))
+    return run_training(store, "distilled_adapter", distillation_job(store, model, section))
 
 
 def sft_adapter(store: ArtifactStore, model: ModelConfig, section: SftAdapterConfig) -> Outcome:
     """The same for the model fine-tuned on majority votes, which distillation is compared with."""
-    return _run_training(store, "sft_adapter", sft_job(store, model, section))
+    return run_training(store, "sft_adapter", sft_job(store, model, section))
 
 
 def check_tests(store: ArtifactStore, section: EvaluationConfig) -> None:
@@ -284,37 +282,6 @@ def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") ->
         if name == last:
             break
     return outcomes
-
-
-def _training_job(stage: Stage, kind: type[TrainingJob], **described: Section) -> Outcome | list[str]:
-    """Return the stage's standing adapter, or write a job of a ``kind`` and return the command that runs it."""
-    store, provenance = stage.store, stage.provenance()
-    fingerprint = stage.fingerprint(provenance)
-    if standing := store.current(stage.name, fingerprint):
-        return Outcome(standing, cached=True)
-    work_dir = store.root / f".{stage.name}.work"
-    job = kind(
-        artifact=stage.name,
-        store_root=store.root,
-        fingerprint=fingerprint,
-        provenance=provenance,
-        model=stage.model,
-        settings=stage.section,
-        curated_subset=CuratedSubsetConfig(**store.require("curated_subset").provenance["config"]),
-        work_dir=work_dir,
-        **described,
-    )
-    write_job(job, work_dir / "job.json")
-    return [sys.executable, "-m", "training.run", "--job", str(work_dir / "job.json")]
-
-
-def _run_training(store: ArtifactStore, name: str, job: Outcome | list[str]) -> Outcome:
-    if isinstance(job, Outcome):
-        return job
-    code = subprocess.run(job, check=False).returncode  # noqa: S603  our own command
-    if code:
-        raise TrainingError(f"the training process ended with code {code}: its last lines above say why")
-    return Outcome(store.require(name), cached=False)
 
 
 def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> QuarantineError | None:

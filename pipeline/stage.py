@@ -50,6 +50,7 @@ _CODE: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Folders whose code a stage runs, besides the shared files."""
 _SHARED_FILES: Final = (
+    "adapters",
     "artifacts",
     "batching",
     "chain",
