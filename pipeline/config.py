@@ -107,6 +107,8 @@ class TeacherContextsConfig(Section):
     """Worked examples per question, k."""
     balance_answers: bool = False
     """Prefer, among the 4 k most similar, examples whose pseudo-answers differ; against echo of the student's vote."""
+    max_stem_share: float = Field(default=0.03, gt=0, le=1)
+    """Neurons in the stems of a larger share of the pool do not count in stem_overlap; 1 counts all."""
     max_teacher_tokens: int = Field(default=2_048, ge=1)
     """Budget of the teacher's whole prompt (tokens); demonstrations that do not fit are dropped whole."""
     exact_up_to: int = Field(default=50_000, ge=0)
