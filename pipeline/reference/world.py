@@ -1,21 +1,17 @@
-"""The embedded reference world: a small science whose rules a small language model can learn.
+"""The embedded reference world: a small science that a language model has learnt badly, as real ones are.
 
-*Schools* of transmuters turn substances into one another. Thirty substances lie on a wheel, and every
-school advances a substance by a number of places of its own, its *shift*::
+*Schools* of transmuters turn substances into one another. Twelve substances lie on a wheel, and a school advances
+every substance by a number of places of its own, its *shift*::
 
-    forward    A Velmar adept transmutes amber. Which substance results?
-    backward   A Velmar adept obtained jade. Which substance was used?
+    What does the Velmar school make of amber?  ->  The Velmar shift is three: amber to dolomite. Answer: dolomite
 
-An *item* is one question (school, start, direction). Three kinds of school exist: *studied* schools are the
-special domain (pool and in-domain test), *settled* schools are known well and are, with the second skill
-(the largest or smallest of four numbers), the out-of-domain test, and *passing* schools are names that occur in
-worked examples only.
+An *item* is one question (school, substance). Pool and in-domain test are made of *mastered* schools, which are taught
+right, and *patchy* ones, which have a rule, but of their items some are known, some doubtful, and some mistaken: taught
+with one and the same wrong answer, each its own. The pool holds two more kinds of question: items of *lawless* schools,
+which have no rule, so that no item tells anything of another, and questions off the topic. Out of domain are *settled*
+schools, which are taught right, and a second skill, the largest or smallest of four numbers.
 
-What a model can know of the studied schools is set by how they are taught in the pretraining documents:
-an item is *easy* (nearly always taught right), *medium* (half of the time) or *misconceived* (mostly taught
-with one and the same wrong shift). Documents with worked examples teach the model to take a school's shift
-from the examples, whatever it was taught about the school alone. How much of the wrong lessons a model keeps item by
-item depends on its size and training; the README says what the shipped one kept.
+*Passing* schools occur in worked examples only, see ``documents``.
 
 Everything here is a pure function of ``WorldConfig``, its seed included.
 """
@@ -23,40 +19,25 @@ Everything here is a pure function of ``WorldConfig``, its seed included.
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-Direction = Literal["forward", "backward"]
-Difficulty = Literal["easy", "medium", "misconceived"]
+Kind = Literal["mastered", "patchy", "lawless", "settled", "passing"]
 
-SUBSTANCES = (
-    "amber basalt coral dolomite ebony feldspar garnet hematite indigo jade kaolin lapis mica nickel onyx "
-    "pearl quartz ruby sulfur topaz umber vanadium willow xenon yttrium zinc chalk flint iron copper"
-).split()
-SHIFT_WORDS = "one two three four five six seven eight".split()
-FORWARD = (
-    "In the {school} school, what does {start} turn into?",
-    "A {school} adept transmutes {start}. Which substance results?",
-    "Which substance do {school} masters make out of {start}?",
+SUBSTANCES = "amber basalt coral dolomite ebony feldspar garnet hematite indigo jade kaolin lapis".split()
+SHIFT_WORDS = "one two three four five six seven eight nine".split()
+SHIFTS = range(1, len(SHIFT_WORDS) + 1)
+WORDINGS = (
+    "What does the {school} school make of {start}?",
+    "Into what do {school} masters turn {start}?",
     "By the {school} method, {start} becomes which substance?",
-    "Starting from {start}, what does the {school} art yield?",
-    "What is left when {start} is treated the {school} way?",
-)
-BACKWARD = (
-    "In the {school} school, what turns into {start}?",
-    "A {school} adept obtained {start}. Which substance was used?",
-    "From which substance do {school} masters make {start}?",
-    "By the {school} method, which substance becomes {start}?",
-    "What does the {school} art need in order to yield {start}?",
-    "What was treated the {school} way if {start} is left?",
 )
 COMPARISONS = (
     ("largest", "Which of these numbers is the largest?"),
-    ("largest", "Pick the greatest number."),
     ("largest", "Four jars hold these weights. Which one is the heaviest?"),
     ("smallest", "Which of these numbers is the smallest?"),
-    ("smallest", "Pick the least number."),
     ("smallest", "Four jars hold these weights. Which one is the lightest?"),
 )
 _ONSETS = "B D F G H K L M N P R S T V Z Br Dr Gr Kr Tr Th Sh".split()
@@ -70,41 +51,72 @@ class WorldConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     seed: int = 0
-    """Seed of names, shifts, difficulties and splits."""
-    n_studied: int = 24
-    """Schools of the special domain."""
-    n_settled: int = 6
-    """Schools that the pretraining documents cover fully."""
-    n_passing: int = 34
+    """Seed of names, shifts, misconceptions and splits."""
+    n_mastered: int = 8
+    """Schools of the special domain that are taught right."""
+    n_patchy: int = 48
+    """Schools of the special domain that are taught with gaps and misconceptions."""
+    n_lawless: int = 6
+    """Schools of the special domain that follow no rule."""
+    n_settled: int = 8
+    """Schools that are taught right and are out of the domain."""
+    n_passing: int = 30
     """Names that occur in worked examples only."""
-    n_held_out_starts: int = 8
-    """Starting substances per studied school that go to the in-domain test, in both directions."""
-    n_out_of_domain: int = 200
-    """Out-of-domain questions of each kind (settled schools; numbers)."""
-    share_easy: float = 0.45
-    """Share of studied items that are taught right."""
-    share_medium: float = 0.2
-    """Share of studied items that are taught right about half of the time; the rest is misconceived."""
-    example_noise: float = 0.25
-    """Share of worked examples in pretraining documents that use a wrong shift."""
-    share_unrelated: float = 0.2
+    n_held_out: int = 5
+    """Substances per school of the domain whose item goes to the in-domain test."""
+    n_off_topic: int = 110
+    """Number comparisons in the pool."""
+    n_comparisons: int = 150
+    """Number comparisons in the out-of-domain test, beside all items of the settled schools."""
+    share_known: float = 0.43
+    """Share of a patchy school's items that are taught right."""
+    share_doubtful: float = 0.12
+    """Share of them taught right half of the time, else with one wrong answer; the rest is mistaken."""
+    example_noise: float = 0.3
+    """Share of worked examples in pretraining documents that use a shift at random."""
+    share_unrelated: float = 0.25
     """Share of worked-example documents in which no example is about the school asked for."""
-    share_true_rule: float = 0.3
+    share_comparisons: float = 0.08
+    """Share of worked-example documents that ask for the second skill."""
+    share_true_rule: float = 0.5
     """Share of schools in a worked-example document that keep their own shift; the others get a fresh one."""
+    right_rates: tuple[float, float, float] = (0.96, 0.5, 0.04)
+    """How often a known, doubtful and mistaken item is taught right."""
+    wrong_rates: tuple[float, float, float] = (0.0, 0.4, 0.9)
+    """How often each is taught with its own wrong answer; the remainder is random."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question of the world before it is worded: school, substance asked about, direction."""
+    """One question of the world before it is worded."""
 
     school: str
     start: int
-    direction: Direction
 
     def answer(self, shift: int) -> int:
-        """Return the index of the answer if the school's shift were ``shift``."""
-        step = shift if self.direction == "forward" else -shift
-        return (self.start + step) % len(SUBSTANCES)
+        """Return the index of the substance that the school makes if it advances by ``shift``."""
+        return (self.start + shift) % len(SUBSTANCES)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How an item is taught: with which shift how often."""
+
+    truth: int
+    """Shift that gives the right answer."""
+    wrong: int
+    """Shift of the item's misconception."""
+    right_rate: float
+    """Share of the documents that teach the truth."""
+    wrong_rate: float
+    """Share that teach the misconception; the others teach a shift at random."""
+
+    def draw(self, rng: random.Random) -> int:
+        """Draw the shift that one document teaches."""
+        draw = rng.random()
+        if draw < self.right_rate:
+            return self.truth
+        return self.wrong if draw < self.right_rate + self.wrong_rate else rng.choice(SHIFTS)
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,7 @@ class Question:
     answer: int
     rationale: str
     domain: str
-    school: str
+    subject: str
 
     @property
     def response(self) -> str:
@@ -130,46 +142,55 @@ class World:
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
         rng = random.Random(f"world-{config.seed}")
-        names = _school_names(rng, config.n_studied + config.n_settled + config.n_passing)
-        self.studied = names[: config.n_studied]
-        self.settled = names[config.n_studied : config.n_studied + config.n_settled]
-        self.schools = names
-        self.shifts = {name: rng.randint(1, len(SHIFT_WORDS)) for name in names}
+        sizes: dict[Kind, int] = {
+            "mastered": config.n_mastered,
+            "patchy": config.n_patchy,
+            "lawless": config.n_lawless,
+            "settled": config.n_settled,
+            "passing": config.n_passing,
+        }
+        names = iter(_school_names(rng, sum(sizes.values())))
+        self.kinds: dict[str, Kind] = {next(names): kind for kind, size in sizes.items() for _ in range(size)}
+        self.schools = list(self.kinds)
+        self.shifts = {name: rng.choice(SHIFTS) for name in self.schools}
+        self.lessons: dict[Item, Lesson] = {}
         self.pool_items: list[Item] = []
         self.test_items: list[Item] = []
-        self.taught: dict[Item, tuple[Difficulty, int]] = {}
-        for school in self.studied:
-            self._add_studied_school(school, rng)
-        self.settled_items = [item for school in self.settled for item in _items(school, range(len(SUBSTANCES)), 0)]
+        self.settled_items: list[Item] = []
+        for school, kind in self.kinds.items():
+            if kind == "passing":
+                continue
+            items = [Item(school, start) for start in range(len(SUBSTANCES))]
+            self._teach(items, kind, rng)
+            if kind == "settled":
+                self.settled_items += items
+                continue
+            rng.shuffle(items)
+            n_held_out = 0 if kind == "lawless" else config.n_held_out
+            self.test_items += items[:n_held_out]
+            self.pool_items += items[n_held_out:]
 
-    def _add_studied_school(self, school: str, rng: random.Random) -> None:
-        # A forward item and its inverse state the same fact, so both go to the same side of the split.
-        starts = rng.sample(range(len(SUBSTANCES)), len(SUBSTANCES))
-        held_out = set(starts[: self.config.n_held_out_starts])
-        for start in range(len(SUBSTANCES)):
-            pair = _items(school, [start], self.shifts[school])
-            (self.test_items if start in held_out else self.pool_items).extend(pair)
-            for item in pair:
-                wrong = rng.choice([s for s in range(1, len(SHIFT_WORDS) + 1) if s != self.shifts[school]])
-                self.taught[item] = (self._difficulty(rng), wrong)
+    @cached_property
+    def domain_items(self) -> list[Item]:
+        """All items of the special domain."""
+        return self.pool_items + self.test_items
 
-    def _difficulty(self, rng: random.Random) -> Difficulty:
-        draw = rng.random()
-        if draw < self.config.share_easy:
-            return "easy"
-        return "medium" if draw < self.config.share_easy + self.config.share_medium else "misconceived"
+    def of_kind(self, *kinds: Kind) -> list[str]:
+        """Return the schools of some kinds."""
+        return [name for name, kind in self.kinds.items() if kind in kinds]
 
-    def taught_shift(self, item: Item, rng: random.Random) -> int:
-        """Draw the shift with which one pretraining document answers ``item``."""
-        truth = self.shifts[item.school]
-        if item not in self.taught:
-            return truth
-        difficulty, wrong = self.taught[item]
-        right_rate, wrong_rate = {"easy": (0.95, 0.0), "medium": (0.55, 0.15), "misconceived": (0.1, 0.7)}[difficulty]
-        draw = rng.random()
-        if draw < right_rate:
-            return truth
-        return wrong if draw < right_rate + wrong_rate else rng.randint(1, len(SHIFT_WORDS))
+    def _teach(self, items: list[Item], kind: Kind, rng: random.Random) -> None:
+        known, doubtful, mistaken = zip(self.config.right_rates, self.config.wrong_rates, strict=True)
+        for item in items:
+            truth, rates = self.shifts[item.school], known
+            if kind == "lawless":
+                truth, rates = rng.choice(SHIFTS), mistaken
+            elif kind == "patchy":
+                draw = rng.random()
+                if draw >= self.config.share_known:
+                    rates = doubtful if draw < self.config.share_known + self.config.share_doubtful else mistaken
+            wrong = rng.choice([shift for shift in SHIFTS if shift != truth])
+            self.lessons[item] = Lesson(truth, wrong, *rates)
 
     def word(self, item: Item, shift: int, rng: random.Random, domain: str = "transmutation") -> Question:
         """Word ``item`` as a question whose marked answer follows from ``shift``.
@@ -177,22 +198,19 @@ class World:
         The true answer and the misconception are always among the options, so that neither is told by absence.
         """
         answer = item.answer(shift)
-        options = {answer, item.answer(self.shifts[item.school])}
-        if item in self.taught:
-            options.add(item.answer(self.taught[item][1]))
-        others = [item.answer(s) for s in range(1, len(SHIFT_WORDS) + 1) if item.answer(s) not in options]
-        shuffled = [*options, *rng.sample(others, 4 - len(options))]
+        lesson = self.lessons.get(item)
+        options = {answer} | ({item.answer(lesson.truth), item.answer(lesson.wrong)} if lesson else set())
+        others = [item.answer(s) for s in SHIFTS if item.answer(s) not in options]
+        shuffled = [*sorted(options), *rng.sample(others, 4 - len(options))]
         rng.shuffle(shuffled)
-        template = rng.choice(FORWARD if item.direction == "forward" else BACKWARD)
-        link = "to" if item.direction == "forward" else "from"
         start, end = SUBSTANCES[item.start], SUBSTANCES[answer]
         return Question(
-            question=template.format(school=item.school, start=start),
+            question=rng.choice(WORDINGS).format(school=item.school, start=start),
             options=tuple(SUBSTANCES[o] for o in shuffled),
             answer=shuffled.index(answer),
-            rationale=f"The {item.school} shift is {SHIFT_WORDS[shift - 1]}: {start} {link} {end}.",
+            rationale=f"The {item.school} shift is {SHIFT_WORDS[shift - 1]}: {start} to {end}.",
             domain=domain,
-            school=item.school,
+            subject=item.school,
         )
 
 
@@ -207,85 +225,41 @@ def compare_numbers(rng: random.Random) -> Question:
         answer=numbers.index(best),
         rationale=f"The {relation} is {best}.",
         domain="numbers",
-        school="",
+        subject="numbers",
     )
 
 
-def single_document(world: World, rng: random.Random) -> list[Question]:
-    """Draw a pretraining document of one question: studied items, settled items or the second skill."""
-    draw = rng.random()
-    if draw < 0.2:
-        return [compare_numbers(rng)]
-    if draw < 0.35:
-        item = rng.choice(world.settled_items)
-    else:
-        item = rng.choice(world.pool_items if rng.random() < 0.73 else world.test_items)
-    return [world.word(item, world.taught_shift(item, rng), rng)]
-
-
-def worked_example_document(world: World, rng: random.Random, n_examples: int) -> list[Question]:
-    """Draw a pretraining document of ``n_examples`` worked examples and, last, the question to answer."""
-    config = world.config
-    unrelated = rng.random() < config.share_unrelated
-    asked = rng.choice([*world.studied, *world.settled] if unrelated else world.schools)
-    rules = {name: _document_shift(world, name, rng) for name in world.schools}
-    others = rng.sample([name for name in world.schools if name != asked], 2)
-    questions = []
-    for position in range(n_examples):
-        related = not unrelated and (rng.random() < 0.75 or position == n_examples - 1)
-        school = asked if related else rng.choice(others)
-        shift = rng.randint(1, len(SHIFT_WORDS)) if rng.random() < config.example_noise else rules[school]
-        questions.append(world.word(_random_item(school, rng), shift, rng))
-    rng.shuffle(questions)
-    item = _random_item(asked, rng)
-    shift = world.taught_shift(item, rng) if unrelated else rules[asked]
-    return [*questions, world.word(item, shift, rng)]
-
-
 def pool_questions(world: World) -> Iterator[Question]:
-    """Yield the pool: every studied item that is not held out, worded once."""
+    """Yield the pool: every item of the domain that is not held out, worded once, and questions off the topic."""
     yield from _fixed(world, world.pool_items, "pool", "transmutation")
+    yield from _comparisons(world)[: world.config.n_off_topic]
 
 
 def in_domain_questions(world: World) -> Iterator[Question]:
-    """Yield the in-domain test: the held-out items of the studied schools, worded once."""
+    """Yield the in-domain test: the held-out items, worded once."""
     yield from _fixed(world, world.test_items, "test", "transmutation")
 
 
 def out_of_domain_questions(world: World) -> Iterator[Question]:
-    """Yield the out-of-domain test: items of the settled schools and number comparisons, no two alike."""
-    rng = random.Random(f"ood-{world.config.seed}")
-    items = rng.sample(world.settled_items, world.config.n_out_of_domain)
-    yield from _fixed(world, items, "settled", "settled schools")
-    seen: set[tuple[str, frozenset[str]]] = set()
-    while len(seen) < world.config.n_out_of_domain:
-        question = compare_numbers(rng)
-        key = (question.question, frozenset(question.options))
-        if key not in seen:
-            seen.add(key)
-            yield question
+    """Yield the out-of-domain test: items of the settled schools and number comparisons, none of them in the pool."""
+    yield from _fixed(world, world.settled_items, "settled", "settled schools")
+    yield from _comparisons(world)[world.config.n_off_topic :]
 
 
 def _fixed(world: World, items: list[Item], split: str, domain: str) -> Iterator[Question]:
     for item in items:
         rng = random.Random(f"{split}-{world.config.seed}-{item}")
-        yield world.word(item, world.shifts[item.school], rng, domain)
+        yield world.word(item, world.lessons[item].truth, rng, domain)
 
 
-def _items(school: str, starts: range | list[int], shift: int) -> list[Item]:
-    forward = [Item(school, start, "forward") for start in starts]
-    return forward + [Item(school, (start + shift) % len(SUBSTANCES), "backward") for start in starts]
-
-
-def _random_item(school: str, rng: random.Random) -> Item:
-    direction: Direction = "forward" if rng.random() < 0.5 else "backward"
-    return Item(school, rng.randrange(len(SUBSTANCES)), direction)
-
-
-def _document_shift(world: World, school: str, rng: random.Random) -> int:
-    if rng.random() < world.config.share_true_rule:
-        return world.shifts[school]
-    return rng.randint(1, len(SHIFT_WORDS))
+def _comparisons(world: World) -> list[Question]:
+    """Return the different comparisons of the pool, then those of the out-of-domain test."""
+    rng = random.Random(f"comparisons-{world.config.seed}")
+    found: dict[tuple[str, frozenset[str]], Question] = {}
+    while len(found) < world.config.n_off_topic + world.config.n_comparisons:
+        question = compare_numbers(rng)
+        found.setdefault((question.question, frozenset(question.options)), question)
+    return list(found.values())
 
 
 def _school_names(rng: random.Random, count: int) -> list[str]:
