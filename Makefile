@@ -30,18 +30,19 @@ lint: $(VENV)/.dev  ## Check format, style, types and import rules
 ui: $(VENV)/.ui $(DAGSTER_HOME)/dagster.yaml  ## Open the Dagster UI on http://localhost:3000
 	$(BIN)/dagster dev
 
-bench: $(VENV)/.dev  ## Measure ingestion, scoring, retrieval and the effect over seeds; writes benchmarks/results
+bench: $(VENV)/.dev  ## Measure costs, and compare rules, builders and rivals (about two hours); writes benchmarks/results
 	$(BIN)/python -m benchmarks.ingestion
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scoring_stage
 	$(BIN)/python -m benchmarks.retrieval
-	$(BIN)/python -m benchmarks.effect
+	$(BIN)/python -m benchmarks.comparison
 
-reference-model: $(VENV)/.run  ## Make the embedded world and train its model again (about 15 minutes)
+reference-model: $(VENV)/.run  ## Make the embedded world and train its model again (about 10 minutes)
+	rm -rf data/reference/model
 	$(BIN)/python -m pipeline.reference
 
-clean:  ## Remove the environment, Dagster's home and all runs
-	rm -rf $(VENV) $(DAGSTER_HOME) data/runs
+clean:  ## Remove the environment, Dagster's home, all runs and the worlds of studies
+	rm -rf $(VENV) $(DAGSTER_HOME) data/runs data/worlds
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -61,4 +62,4 @@ $(VENV)/.ui: $(VENV)/.run
 
 $(DAGSTER_HOME)/dagster.yaml:
 	@mkdir -p $(DAGSTER_HOME)
-	@printf 'telemetry:\n  enabled: false\nconcurrency:\n  pools:\n    default_limit: 1\n' > $@
+	@printf 'telemetry:\n  enabled: false\nconcurrency:\n  pools:\n    default_limit: 1\nnux:\n  enabled: false\n' > $@

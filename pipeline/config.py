@@ -1,7 +1,8 @@
 """The one typed configuration tree: a flat, frozen section per stage, named like its asset.
 
-Defaults are the published settings where the paper gives them (arXiv 2607.02460 and its re-implementation); a
-preset (``presets/*.yaml``) states only what differs, and ``pipeline.presets`` loads it.
+Defaults are the published settings where the paper gives them (arXiv 2607.02460 and its re-implementation), but for the
+selection rule and the context builder, which ``benchmarks.comparison`` chose; a preset (``presets/*.yaml``) states only
+what differs, and ``pipeline.presets`` loads it.
 """
 
 from pathlib import Path
@@ -86,8 +87,8 @@ class NeuronScoresConfig(Section):
 class CuratedSubsetConfig(Section):
     """Which pool questions become training questions."""
 
-    rule: RuleName = "neuron_support"
-    """Selection rule (pipeline.selection)."""
+    rule: RuleName = "confident_shift"
+    """Selection rule (pipeline.selection); the paper's is neuron_support."""
     fraction: float = Field(default=0.2, gt=0, le=1)
     """Share of the pool to keep, alpha in the paper."""
     count: int | None = Field(default=None, ge=1)
@@ -101,8 +102,8 @@ class CuratedSubsetConfig(Section):
 class TeacherContextsConfig(Section):
     """Worked examples that the teacher sees (paper: the k = 3 nearest by neuron overlap)."""
 
-    builder: BuilderName = "neuron_overlap"
-    """Context builder (pipeline.teacher)."""
+    builder: BuilderName = "stem_overlap"
+    """Context builder (pipeline.teacher); the paper's is neuron_overlap."""
     n_demonstrations: int = Field(default=3, ge=1)
     """Worked examples per question, k."""
     balance_answers: bool = False
@@ -120,7 +121,7 @@ class TeacherContextsConfig(Section):
 class ContextBeliefsConfig(TeacherContextsConfig):
     """Answers with the teacher's context, sampled as the rollouts were, for the rules that read them."""
 
-    n_samples: int = Field(default=0, ge=0)
+    n_samples: int = Field(default=4, ge=0)
     """Responses per question with its context; 0: none are drawn, for rules that do not read them."""
 
 

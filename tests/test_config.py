@@ -16,6 +16,8 @@ def test_presets_load(preset):
 def test_published_preset_has_the_published_settings():
     config = load_config("qwen3-4b-sciknoweval")
     assert (config.rollouts.n_samples, config.rollouts.temperature, config.rollouts.top_p) == (5, 0.6, 0.95)
+    chosen_by = (config.curated_subset.rule, config.teacher_contexts.builder, config.context_beliefs.n_samples)
+    assert chosen_by == ("neuron_support", "neuron_overlap", 0)
     adapter = config.distilled_adapter
     assert (adapter.lora_rank, adapter.lora_alpha, adapter.learning_rate, adapter.steps) == (16, 32, 2.5e-6, 250)
     assert (adapter.teacher, adapter.ema_decay, adapter.trajectories_per_step) == ("ema", 0.995, 4)

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import TeacherContextsConfig
@@ -59,6 +59,17 @@ def test_stem_overlap_compares_the_neurons_of_the_stems():
     scores = {"id": ["t", "a", "b", "d"], "neurons": [[1, 2, 3, 4], [4, 9], [1, 2, 3], [8]]}
     got = chosen("stem_overlap", questions(STEMS, stem_scores=scores))
     assert got == [("b", pytest.approx(3 / 4)), ("a", pytest.approx(1 / 5))]  # c has no stem, d shares nothing
+
+
+def test_neurons_that_many_stems_share_do_not_count():
+    stems = {"t": "Target?"} | {f"q{i:02}": f"Other {i}?" for i in range(29)}
+    # Neuron 1 is in all 30 stems, neuron 2 in those of the target and of ten others, neuron 3 in one other's.
+    neurons = [[1, 2, 3, 4]] + [[1, 2] if i < 10 else [1, 3] if i == 20 else [1] for i in range(29)]
+    pool = questions(stems, stem_scores={"id": list(stems), "neurons": neurons})
+    assert chosen("stem_overlap", pool, max_stem_share=0.03) == [("q20", pytest.approx(1 / 2))]  # ten may share one
+    rarer = chosen("stem_overlap", pool, max_stem_share=11 / 30, n_demonstrations=4)
+    assert rarer == [(key, pytest.approx(1 / 3)) for key in ("q00", "q01", "q02", "q03")]
+    assert chosen("stem_overlap", pool, max_stem_share=1, n_demonstrations=1) == [("q00", pytest.approx(2 / 4))]
 
 
 def test_rationale_overlap_compares_the_representative_rollouts_without_their_answers():
@@ -164,6 +175,7 @@ def choices(answers):
 
 
 @given(st.lists(st.sampled_from("abc")), st.integers(1, 8))
+@settings(deadline=None)
 def test_balanced_answers_are_as_different_as_can_be_and_the_most_similar_of_their_kind(answers, count):
     got = [int(choice.demonstration.id) for choice in balance_answers(choices(answers), count)]
     assert got == sorted(got)
@@ -193,5 +205,5 @@ def test_all_builders_yield_the_candidates_to_balance():
         stem_states={"id": list(stems), "state": [[1.0]] * 31},
     )
     for builder in ("stem_overlap", "hidden_cosine", "lexical", "random"):
-        assert len(chosen(builder, pool)) == 3
-        assert len(chosen(builder, pool, balance_answers=True)) == 3 * REACH
+        assert len(chosen(builder, pool, max_stem_share=1)) == 3
+        assert len(chosen(builder, pool, max_stem_share=1, balance_answers=True)) == 3 * REACH

@@ -91,7 +91,7 @@ def row(contexts, key):
 
 ENTRIES = random_entries(60)
 POOL = question_tables(ENTRIES)
-LARGE = TeacherContextsConfig(max_teacher_tokens=100_000)
+LARGE = TeacherContextsConfig(builder="neuron_overlap", max_teacher_tokens=100_000)
 
 
 def test_neuron_overlap_shows_the_nearest_last_with_prompt_and_whole_rollout(tokenizer):
