@@ -119,7 +119,7 @@ def sampled(tiny_folder, tmp_path):
     ]  # fmt: skip
     labels = [
         {"id": key, "state": "majority", "representative": 0, "n_votes": 2, "n_abstentions": 0, "vote_share": 1.0}
-        | {"margin": 1.0, "entropy": 0.0, "effective_votes": 1.0}
+        | {"pseudo_answer": asked[key][1][0], "pseudo_index": 0, "margin": 1.0, "entropy": 0.0, "effective_votes": 1.0}
         for key in asked
     ]  # fmt: skip
     scores = [{"id": key, "sample": 0, "neurons": [1, 2], "scores": [1.0, 1.0]} for key in asked]
@@ -151,7 +151,7 @@ def asked(monkeypatch):
 
 def test_without_samples_the_stage_stores_an_empty_table_and_loads_no_model(sampled, monkeypatch):
     monkeypatch.setattr(chain, "load_model", None)
-    assert not chain.context_beliefs(*sampled, ContextBeliefsConfig()).cached
+    assert not chain.context_beliefs(*sampled, ContextBeliefsConfig(n_samples=0)).cached
     assert sampled[0].read("context_beliefs").is_empty()
 
 

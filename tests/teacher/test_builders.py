@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.config import TeacherContextsConfig
@@ -175,7 +175,6 @@ def choices(answers):
 
 
 @given(st.lists(st.sampled_from("abc")), st.integers(1, 8))
-@settings(deadline=None)
 def test_balanced_answers_are_as_different_as_can_be_and_the_most_similar_of_their_kind(answers, count):
     got = [int(choice.demonstration.id) for choice in balance_answers(choices(answers), count)]
     assert got == sorted(got)
