@@ -25,9 +25,10 @@ import torch
 from benchmarks.machine import describe_machine
 from benchmarks.reference import N_BELIEFS, POOL, SAME_SUBJECT, WORLDS, ReferenceRun
 from benchmarks.summary import Study, markdown
-from pipeline.artifacts import digest_json
+from pipeline.artifacts import digest_file, digest_json
 from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN, UNTOUCHED
-from pipeline.models import LanguageModel
+from pipeline.models import LanguageModel, model_fingerprint
+from pipeline.reference.make import make_world
 from pipeline.seeding import derive_seed
 from pipeline.selection.confounds import confounds
 from pipeline.selection.rule import Signals
@@ -62,7 +63,9 @@ class Arm:
     @property
     def name(self) -> str:
         """Name in the tables."""
-        return f"{self.rule} + {self.builder}" if self.builder else f"SFT at {self.learning_rate:g}"
+        if self.builder:
+            return f"{self.rule} + {self.builder}"
+        return f"SFT at {self.learning_rate:g}" + ("" if self.rule == "random" else f", {self.rule}")
 
 
 ORACLES = ("oracle: teachable, balanced", "oracle: teachable", "oracle: pseudo-label right")
@@ -72,6 +75,7 @@ ARMS = {
     for arm in (
         Arm("random", BUILDER),
         *(Arm("random", learning_rate=rate) for rate in LEARNING_RATES),
+        *(Arm("confident_shift", learning_rate=rate) for rate in LEARNING_RATES[:2]),  # the default's own rows
         PUBLISHED,
         *(Arm(rule, BUILDER) for rule in ("confident_shift", "belief_shift", *ORACLES)),
         *(Arm("random", builder) for builder in CONTEXTS if builder not in ("none", BUILDER, SAME_SUBJECT)),
@@ -85,7 +89,9 @@ class Cell:
 
     def __init__(self, world: int, seed: int) -> None:
         self.run = ReferenceRun(world, seed)
-        self.key = digest_json([self.run.config.model_dump(mode="json"), N_BELIEFS])[:12]
+        questions = [digest_file(path) for path in sorted(self.run.folder.glob("*.jsonl"))]
+        content = [*questions, model_fingerprint(self.run.config.model)]
+        self.key = digest_json([self.run.config.model_dump(mode="json"), content, N_BELIEFS, N_SAMPLES])[:12]
         self.folder = WORLDS / "cells" / f"world-{world}-seed-{seed}-{self.key}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self._signals: Signals | None = None
@@ -158,7 +164,6 @@ class Cell:
         order = {
             "oracle: teachable": pl.col("alone") - pl.col("informed"),
             "oracle: teachable, balanced": pl.col("alone") - pl.col("informed"),
-            "oracle: teacher right": -pl.col("informed"),
             "oracle: pseudo-label right": -pl.col("label").cast(pl.Float64),
         }
         ranked = judged.with_columns(ties, score=order[name]).sort("score", "tie")
@@ -220,6 +225,8 @@ def main() -> None:
     if options.fresh:
         shutil.rmtree(WORLDS / "cells", ignore_errors=True)
         shutil.rmtree(WORLDS / "runs", ignore_errors=True)
+    for world in set(options.worlds) - {0}:
+        make_world(world, WORLDS / str(world))  # before processes that would make it side by side
     cells = [(world, seed) for seed in options.seeds for world in options.worlds]
     with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
         folders = list(pool.map(measure, *zip(*cells, strict=True), [options.arms] * len(cells)))

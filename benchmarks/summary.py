@@ -1,8 +1,8 @@
 """From the cells of a comparison to its tables: means over worlds and seeds, with intervals.
 
-Intervals are 95 % percentile bootstrap intervals: within each world seeds are drawn with replacement, and questions
-with all their samples; the same draws for both sides of a difference. Worlds are not resampled: the figures are about
-these.
+Intervals of accuracies are 95 % percentile bootstrap intervals: within each world seeds are drawn with replacement, one
+fewer than there are, and questions with all their samples; the same draws for both sides of a difference. Worlds are
+not resampled: the figures are about these. All other intervals are Student's t over the runs of all worlds and seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -123,9 +123,9 @@ class Study:
         if sft:
             gains = {name: self.interval(name, IN_DOMAIN) for name in sft}
             figures["W2 best gain of SFT on votes"] = max(gains.values(), key=lambda gain: gain["mean"])
-            figures["W6 largest loss out of domain"] = min(
-                (self.interval(name, OUT_OF_DOMAIN) for name in self.arms), key=lambda loss: loss["mean"]
-            )
+        losses = {name: self.interval(name, OUT_OF_DOMAIN) for name in self.arms}
+        worst = min(losses, key=lambda name: losses[name]["mean"])
+        figures["W6 largest loss out of domain"] = {"arm": worst, **losses[worst]}
         if oracles and RANDOM in self.arms:
             gains = {name: self.interval(name, IN_DOMAIN, RANDOM) for name in oracles}
             best = max(gains, key=lambda name: gains[name]["mean"])
@@ -167,15 +167,16 @@ def mean_interval(values: Sequence[float | None]) -> dict[str, float] | None:
     if not known:
         return None
     mean = float(np.mean(known))
-    half = float(stats.t.ppf(0.975, len(known) - 1) * stats.sem(known)) if len(known) > 1 else float("nan")
-    return {"mean": mean, "low": mean - half, "high": mean + half}
+    half = float(stats.t.ppf(0.975, len(known) - 1) * stats.sem(known)) if len(known) > 1 else 0.0
+    return {"mean": mean, "low": mean - half, "high": mean + half, "runs": len(known)}
 
 
 def _resample(values: Floats, rng: np.random.Generator) -> Floats:
     """Return the mean of each resample of seeds and questions of ``values [S, n]``, ``[N_RESAMPLES]``."""
     n_seeds, n = values.shape
-    seeds = rng.integers(n_seeds, size=(N_RESAMPLES, n_seeds))
-    weights = np.stack([np.bincount(row, minlength=n_seeds) for row in seeds]) / n_seeds
+    n_drawn = max(1, n_seeds - 1)  # as many as there are would understate the variance between few seeds
+    seeds = rng.integers(n_seeds, size=(N_RESAMPLES, n_drawn))
+    weights = np.stack([np.bincount(row, minlength=n_seeds) for row in seeds]) / n_drawn
     questions = rng.integers(n, size=(N_RESAMPLES, n))
     counts = np.stack([np.bincount(row, minlength=n) for row in questions]) / n
     return np.einsum("rs,sn,rn->r", weights, values, counts, optimize=True)

@@ -119,7 +119,10 @@ class TeacherContextsConfig(Section):
 
 
 class ContextBeliefsConfig(TeacherContextsConfig):
-    """Answers with the teacher's context, sampled as the rollouts were, for the rules that read them."""
+    """Answers with the teacher's context, sampled as the rollouts were, for the rules that read them.
+
+    What a preset leaves open here is as in its section ``teacher_contexts``.
+    """
 
     n_samples: int = Field(default=4, ge=0)
     """Responses per question with its context; 0: none are drawn, for rules that do not read them."""
@@ -223,29 +226,29 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     """The language model."""
     raw_pool: RawPoolConfig = RawPoolConfig()
-    """Stage 1."""
+    """Ingestion."""
     pool: PoolConfig = PoolConfig()
-    """Stage 2."""
+    """Near-duplicates, contamination, tests split off."""
     rollouts: RolloutsConfig = RolloutsConfig()
-    """Stage 3."""
+    """Sampling."""
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
-    """Stage 4."""
+    """The vote."""
     neuron_scores: NeuronScoresConfig = NeuronScoresConfig()
-    """Stage 5."""
+    """Neuron contributions."""
     context_beliefs: ContextBeliefsConfig = ContextBeliefsConfig()
-    """Before stage 6, for the rules belief_shift and confident_shift."""
+    """Answers with context, for the selection."""
     curated_subset: CuratedSubsetConfig = CuratedSubsetConfig()
-    """Stage 6."""
+    """Selection."""
     teacher_contexts: TeacherContextsConfig = TeacherContextsConfig()
-    """Stage 7."""
+    """Worked examples."""
     distilled_adapter: DistilledAdapterConfig = DistilledAdapterConfig()
-    """Stage 8."""
+    """Distillation."""
     sft_adapter: SftAdapterConfig = SftAdapterConfig()
-    """Stage 9."""
+    """Fine-tuning on votes, to compare with."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    """Stage 10."""
+    """Evaluation."""
     causal_check: CausalCheckConfig = CausalCheckConfig()
-    """Beside the chain, after stage 5."""
+    """The causal check, beside the chain."""
 
     def with_seed(self, seed: int) -> Self:
         """Return a copy in which every stage that draws at random uses ``seed``."""

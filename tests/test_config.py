@@ -23,6 +23,14 @@ def test_published_preset_has_the_published_settings():
     assert (adapter.teacher, adapter.ema_decay, adapter.trajectories_per_step) == ("ema", 0.995, 4)
 
 
+def test_questions_are_chosen_by_the_contexts_that_they_are_trained_with():
+    config = load_config(overrides=["teacher_contexts.builder=lexical", "teacher_contexts.n_demonstrations=1"])
+    assert (config.context_beliefs.builder, config.context_beliefs.n_demonstrations) == ("lexical", 1)
+    assert config.context_beliefs.max_teacher_tokens == config.teacher_contexts.max_teacher_tokens == 512
+    other = load_config(overrides=["teacher_contexts.builder=lexical", "context_beliefs.builder=none"])
+    assert (other.context_beliefs.builder, other.teacher_contexts.builder) == ("none", "lexical")
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -35,6 +43,7 @@ def test_published_preset_has_the_published_settings():
             "did you mean 'neuron_support'? Use 'neuron_support', 'neuron_support_",
         ),
         (["teacher_contexts.builder=overlap"], "did you mean 'stem_overlap'? Use 'neuron_overlap', 'rationale_"),
+        (["context_beliefs.n_samples=0"], "'confident_shift' reads what the model answers with the teacher's context"),
         (["n_samples"], "not of the form section.key=value"),
     ],
 )

@@ -21,6 +21,7 @@ from pipeline.stage import OPTIONAL
 SLICE = (
     "raw_pool.limit=80",
     "rollouts.n_samples=2",
+    "context_beliefs.n_samples=1",
     "curated_subset.fraction=0.2",
     "distilled_adapter.steps=4",
     "distilled_adapter.trajectories_per_step=8",
@@ -58,7 +59,7 @@ def test_every_artifact_is_there_with_its_rows(done):
         "rollouts": 160,
         "pseudo_labels": 80,
         "neuron_scores": 160,
-        "context_beliefs": 0,
+        "context_beliefs": 80,
         "curated_subset": 80,
         "teacher_contexts": 16,
     }
@@ -75,8 +76,8 @@ def test_nothing_unchanged_is_computed_again(done):
 
 def test_a_changed_setting_recomputes_what_depends_on_it(done):
     store, config, _ = done
-    changed = load_config(overrides=[*SLICE, "teacher_contexts.n_demonstrations=1"])
-    outcomes = run_chain(changed, store, last="teacher_contexts")
+    changed = ["teacher_contexts.n_demonstrations=1", "context_beliefs.n_demonstrations=3"]
+    outcomes = run_chain(load_config(overrides=[*SLICE, *changed]), store, last="teacher_contexts")
     assert {name for name, outcome in outcomes.items() if not outcome.cached} == {"teacher_contexts"}
     run_chain(config, store, last="teacher_contexts")
 

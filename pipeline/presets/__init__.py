@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Final
 
 import yaml
 
@@ -14,13 +15,16 @@ from pipeline.section import apply_override, parse_section
 
 PRESETS = Path(__file__).parent
 DEFAULT_PRESET = "reference"
+BELIEF_RULES: Final = frozenset({"belief_shift", "confident_shift"})
+"""Selection rules that need ``context_beliefs``."""
 
 
 def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), seed: int | None = None) -> Config:
     """Load a preset (a name, or the path of a YAML file) and apply ``section.key=value`` overrides.
 
-    Values are read as YAML scalars or lists. Raises ConfigError for an unknown preset, an unknown key (naming the
-    nearest right one) or a value out of range.
+    Values are read as YAML scalars or lists. What ``context_beliefs`` leaves open it takes from ``teacher_contexts``:
+    questions are chosen by the contexts that they are trained with. Raises ConfigError for an unknown preset, an
+    unknown key (naming the nearest right one), a value out of range, or a rule whose signals are not sampled.
     """
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
     if not path.is_file():
@@ -36,5 +40,17 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
     for override in overrides:
         apply_override(tree, override)
         where += f" --set {override}"
+    _fill_beliefs(tree)
     config = parse_section(Config, tree, where)
+    if config.curated_subset.rule in BELIEF_RULES and not config.context_beliefs.n_samples:
+        raise ConfigError(
+            f"{where}: curated_subset.rule = '{config.curated_subset.rule}' reads what the model answers with the "
+            "teacher's context: set context_beliefs.n_samples, for instance to 4"
+        )
     return config if seed is None else config.with_seed(seed)
+
+
+def _fill_beliefs(tree: dict[str, Any]) -> None:
+    contexts, beliefs = (tree.get(name) or {} for name in ("teacher_contexts", "context_beliefs"))
+    if isinstance(contexts, dict) and isinstance(beliefs, dict):  # others are refused with the rest of the tree
+        tree["context_beliefs"] = contexts | beliefs

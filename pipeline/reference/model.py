@@ -1,7 +1,6 @@
 """Make the embedded reference model: tokenizer and a small Qwen3, trained from scratch on the world.
 
-Run as ``python -m pipeline.reference.model --help``. Everything follows from two seeds (world, training); on one
-machine the same seeds give the same weights.
+Everything follows from two seeds (world, training); on one machine the same seeds give the same weights.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""Stage 6, ``teacher_contexts``: the worked examples that the teacher sees before each training question.
+"""Stage ``teacher_contexts``: the worked examples that the teacher sees before each training question.
 
 ``questions`` is what is known of questions, as targets or as source of examples; ``wording`` tells near-duplicates;
 ``builder`` is the interface of context builders, one file per builder, and ``nearest`` what those that go by a

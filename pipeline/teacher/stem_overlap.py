@@ -15,7 +15,7 @@ from pipeline.teacher.neuron_overlap import nearest_sets
 from pipeline.teacher.questions import Questions
 
 N_ALWAYS_KEPT: Final = 10
-"""Questions that may share a neuron in a pool of any size; own choice, so that small pools lose no neuron."""
+"""Questions that may share a neuron in a pool of any size; own choice: of few questions some share their subject."""
 
 
 def stem_overlap(request: ContextRequest) -> Iterator[list[Choice]]:

@@ -62,6 +62,7 @@ def kept(rows):
     return set(rows.filter("selected")["id"])
 
 
+SUPPORT = CuratedSubsetConfig(rule="neuron_support")
 MANY = signals(
     sizes={f"q{i:02}": [100 + i % 7, 110 + i % 5] if i % 6 else [] for i in range(40)},
     shares={f"q{i:02}": None if i % 9 == 0 else (i % 5 + 1) / 5 for i in range(40)},
@@ -70,7 +71,9 @@ MANY = signals(
 
 
 def test_neuron_support_keeps_the_smallest_mean_of_set_sizes():
-    rows = select_subset(signals({"a": [10, 30], "b": [19], "c": [21, 22], "d": [1, 60]}), CuratedSubsetConfig(count=2))
+    rows = select_subset(
+        signals({"a": [10, 30], "b": [19], "c": [21, 22], "d": [1, 60]}), SUPPORT.model_copy(update={"count": 2})
+    )
     assert kept(rows) == {"a", "b"}
     by_id = {row["id"]: row for row in rows.to_dicts()}
     assert [by_id[i]["score"] for i in "abcd"] == [20, 19, 21.5, 30.5]
@@ -81,7 +84,7 @@ def test_neuron_support_keeps_the_smallest_mean_of_set_sizes():
 
 
 def test_a_rollout_that_no_neuron_supports_does_not_count_as_concentrated_support():
-    rows = select_subset(signals({"a": [0], "b": [50]}), CuratedSubsetConfig(count=1))
+    rows = select_subset(signals({"a": [0], "b": [50]}), SUPPORT.model_copy(update={"count": 1}))
     assert kept(rows) == {"b"}
     by_id = {row["id"]: row for row in rows.iter_rows(named=True)}
     assert "cannot score it (0 scored rollouts" in by_id["a"]["reason"]
@@ -126,11 +129,13 @@ def test_every_question_gets_a_conforming_row_and_row_order_never_matters(rule, 
 
 def test_ties_at_the_cut_are_broken_by_the_seed_not_by_id_or_row():
     tied = signals({f"q{i:02}": [50] for i in range(30)})
-    picks = [kept(select_subset(tied, CuratedSubsetConfig(count=10, seed=seed))) for seed in range(40)]
+    picks = [
+        kept(select_subset(tied, CuratedSubsetConfig(rule="neuron_support", count=10, seed=seed))) for seed in range(40)
+    ]
     frequency = {i: sum(i in pick for pick in picks) for i in tied.pool["id"]}
     assert max(frequency.values()) < 30
     assert min(frequency.values()) > 2
-    left = select_subset(tied, CuratedSubsetConfig(count=10)).filter(~pl.col("selected"))
+    left = select_subset(tied, CuratedSubsetConfig(rule="neuron_support", count=10)).filter(~pl.col("selected"))
     assert left["reason"].str.ends_with(", tie broken by seed").all()
 
 
@@ -143,7 +148,9 @@ def test_ties_at_the_cut_are_broken_by_the_seed_not_by_id_or_row():
 def test_fraction_budgets(sizes, fraction, per_domain):
     ids = [f"q{i}" for i in range(len(sizes))]
     data = signals(dict(zip(ids, sizes, strict=True)), domains={i: "ab"[len(i) % 2] for i in ids})
-    rows = select_subset(data, CuratedSubsetConfig(fraction=fraction, per_domain=per_domain)).join(data.pool, on="id")
+    rows = select_subset(
+        data, CuratedSubsetConfig(rule="neuron_support", fraction=fraction, per_domain=per_domain)
+    ).join(data.pool, on="id")
     for group in rows.partition_by("domain") if per_domain else [rows]:
         scored = group.filter(pl.col("score").is_not_null())
         assert group["selected"].sum() == min(scored.height, max(1, round(fraction * group.height)))
@@ -156,7 +163,7 @@ def test_fraction_budgets(sizes, fraction, per_domain):
 
 def test_reasons_name_the_domain_when_the_budget_is_per_domain():
     data = signals({"a": [1], "b": [2], "c": [3]}, domains={"a": "x{}", "b": "y", "c": "y"})
-    rows = select_subset(data, CuratedSubsetConfig(count=1, per_domain=True))
+    rows = select_subset(data, CuratedSubsetConfig(rule="neuron_support", count=1, per_domain=True))
     assert kept(rows) == {"a", "b"}
     assert rows["reason"][0] == "kept: rank 1 of 1 in domain 'x{}', score 1.0, cut at 1.0"
 
@@ -175,4 +182,4 @@ def test_bad_settings_are_refused(config, message):
 
 def test_a_rule_that_scores_nothing_is_refused():
     with pytest.raises(ConfigError, match="can score none of the pool's 2 questions"):
-        select_subset(signals({"a": [], "b": []}), CuratedSubsetConfig())
+        select_subset(signals({"a": [], "b": []}), SUPPORT)
