@@ -97,7 +97,7 @@ def test_the_model_card_tells_method_and_lineage_and_names_no_scratch_folder(run
     card = (store.root / artifact / "README.md").read_text()
     told = ["No gold label", "| training questions | 6 |", "`curated_subset`, SHA-256", "rule: vote_share"]
     told += [f"{artifact}:\n", "learning_rate: 0.01"]
-    own = {"distilled_adapter": ["on-policy self-distillation\n", "builder: neuron_overlap", "ema_decay"]}
+    own = {"distilled_adapter": ["on-policy self-distillation\n", "builder: stem_overlap", "ema_decay"]}
     told += own.get(artifact, ["fine-tuning on majority votes\n", "- sft\n"])
     assert [fact for fact in told if fact not in card] == []
     assert ("builder" in card) == ("worked examples" in card) == (artifact == "distilled_adapter")
