@@ -14,8 +14,9 @@ from dagster._core.errors import DagsterInvalidSubsetError
 
 from assets import RUNS, build_definitions
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import PROJECT_ROOT, Config
+from pipeline.config import Config
 from pipeline.errors import CurationError
+from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import DEFAULT_PRESET, PRESETS, load_config
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import OPTIONAL

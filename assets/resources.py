@@ -5,7 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import PROJECT_ROOT
+from pipeline.paths import PROJECT_ROOT
 
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # Dagster's own generic is for other uses

@@ -9,9 +9,13 @@ from assets.publish import publish
 from assets.resources import StoreResource
 from assets.run_config import read_section, run_config
 from pipeline import chain
+from pipeline.adapters.config import TrainingConfig
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import Config, EvaluationConfig, ModelConfig, RawPoolConfig, TrainingConfig
+from pipeline.config import Config
 from pipeline.errors import QuarantineError
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.model_config import ModelConfig
+from pipeline.pool.config import RawPoolConfig
 from pipeline.section import Section, parse_section
 from pipeline.stage import INPUTS, Outcome
 

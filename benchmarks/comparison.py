@@ -25,7 +25,7 @@ import torch
 from benchmarks.machine import describe_machine
 from benchmarks.reference import N_BELIEFS, POOL, SAME_SUBJECT, WORLDS, ReferenceRun
 from benchmarks.summary import Study, markdown
-from pipeline.artifacts import digest_file, digest_json
+from pipeline.digests import digest_file, digest_json
 from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN, UNTOUCHED
 from pipeline.models import LanguageModel, model_fingerprint
 from pipeline.reference.make import make_world

@@ -45,7 +45,7 @@ def run_stage(path: Path) -> dict[str, int]:
     """Run the stage ``raw_pool`` into a temporary store and return its counts."""
     from pipeline.artifacts import ArtifactStore
     from pipeline.chain import raw_pool
-    from pipeline.config import RawPoolConfig
+    from pipeline.pool.config import RawPoolConfig
 
     with tempfile.TemporaryDirectory() as folder:
         notes = raw_pool(ArtifactStore(Path(folder)), RawPoolConfig(path=str(path))).manifest.notes

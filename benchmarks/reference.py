@@ -14,28 +14,29 @@ from pathlib import Path
 import polars as pl
 from transformers import PrinterCallback
 
+from pipeline.adapters.job import DistillationJob, SftJob, TrainingJob
 from pipeline.artifacts import ArtifactStore
 from pipeline.chain import context_beliefs, run_chain, stored_questions
-from pipeline.config import PROJECT_ROOT, Config
+from pipeline.config import Config
 from pipeline.evaluation.evaluate import read_tests
 from pipeline.evaluation.grade import grade
 from pipeline.evaluation.metrics import IN_DOMAIN
-from pipeline.jobs import DistillationJob, SftJob, TrainingJob
 from pipeline.models import LanguageModel, load_model
 from pipeline.neurons.score import NeuronScorer
+from pipeline.paths import PROJECT_ROOT
+from pipeline.pool.schemas import RAW_POOL
 from pipeline.presets import load_config
 from pipeline.prompts import render_demonstrations, render_teacher_prompt
 from pipeline.reference.make import SHIPPED, make_world
 from pipeline.reference.world import World, WorldConfig, in_domain_questions, pool_questions
 from pipeline.rollouts.sampler import sample_rollouts
-from pipeline.rollouts.vote import vote
-from pipeline.schemas import RAW_POOL
 from pipeline.section import Section
 from pipeline.seeding import derive_seed
 from pipeline.selection.rule import Signals
 from pipeline.selection.subset import select_subset
 from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.questions import Demonstration, Questions
+from pipeline.votes.vote import vote
 from training.objectives import OBJECTIVES
 
 POOL = "pool"

@@ -22,13 +22,15 @@ import torch
 from benchmarks.machine import RESULTS, describe_machine, store_report
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import PROJECT_ROOT, Config
+from pipeline.config import Config
 from pipeline.models import load_model, model_fingerprint
 from pipeline.neurons.batch import score_batch
 from pipeline.neurons.rollout import Rollout
+from pipeline.neurons.schemas import NEURON_SCORES
 from pipeline.neurons.score import NeuronScorer
+from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import load_config
-from pipeline.schemas import NEURON_SCORES, ROLLOUTS
+from pipeline.rollouts.schemas import ROLLOUTS
 
 BATCH_ROWS = 1_000
 N_STORED = 256

@@ -7,8 +7,6 @@ to be lost: shards are whole or not at all as well, and a later run of the same 
 """
 
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.digests import digest_file, digest_json
 from pipeline.errors import ArtifactError
-from pipeline.schemas import ARTIFACTS, ENCODINGS, SCHEMA_VERSION
+from pipeline.schemas import ARTIFACTS
+from pipeline.table import ENCODINGS, SCHEMA_VERSION, conform
 
 MANIFEST = "manifest.json"
 _OWNER = "fingerprint"
@@ -248,19 +248,6 @@ class ArtifactStore:
             yield
 
 
-def conform(rows: pl.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
-    """Return ``rows`` as an Arrow table of exactly ``schema``; raises ArtifactError on any difference."""
-    if rows.columns != schema.names:
-        raise ArtifactError(f"{where}: columns {rows.columns} are not the declared {schema.names}")
-    for field in schema:
-        if not field.nullable and rows[field.name].null_count():
-            raise ArtifactError(f"{where}: column '{field.name}' holds nulls but must not")
-    try:
-        return rows.to_arrow().cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise ArtifactError(f"{where}: {error}") from error
-
-
 def _storage(schema: pa.Schema) -> dict[str, Any]:
     """Return how columns are stored."""
     leaves = {field.name: f"{field.name}.list.element" if _is_list(field) else field.name for field in schema}
@@ -274,18 +261,6 @@ def _storage(schema: pa.Schema) -> dict[str, Any]:
 
 def _is_list(field: pa.Field) -> bool:
     return bool(pa.types.is_large_list(field.type))
-
-
-def digest_json(value: object) -> str:
-    """Return the SHA-256 of a JSON value in canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _file_digests(folder: Path) -> dict[str, str]:

@@ -8,45 +8,42 @@ from dataclasses import fields
 
 import polars as pl
 
-from pipeline.adapters import run_training, training_job
+from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
+from pipeline.adapters.job import DistillationJob, SftJob
+from pipeline.adapters.process import run_training, training_job
 from pipeline.artifacts import ArtifactStore, ArtifactWriter
 from pipeline.beliefs.beliefs import sample_beliefs
-from pipeline.config import (
-    CausalCheckConfig,
-    Config,
-    ContextBeliefsConfig,
-    CuratedSubsetConfig,
-    DistilledAdapterConfig,
-    EvaluationConfig,
-    ModelConfig,
-    NeuronScoresConfig,
-    PoolConfig,
-    PseudoLabelsConfig,
-    RawPoolConfig,
-    RolloutsConfig,
-    SftAdapterConfig,
-    TeacherContextsConfig,
-)
+from pipeline.beliefs.config import ContextBeliefsConfig
+from pipeline.causal.config import CausalCheckConfig
+from pipeline.causal.silence import silence_responses, summarise
+from pipeline.config import Config
+from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.prune import Pruned, prune
 from pipeline.deduplication.statistics import describe
 from pipeline.errors import ArtifactError, QuarantineError, SourceError
+from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.evaluate import evaluate, held_out_tests
-from pipeline.jobs import DistillationJob, SftJob
+from pipeline.held_out.questions import HeldOut
+from pipeline.model_config import ModelConfig
 from pipeline.models import load_model, load_tokenizer
-from pipeline.neurons.causal import silence_responses, summarise
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.score import NeuronScorer
 from pipeline.neurons.shards import check_unscored, score_shards
-from pipeline.pool.held_out import HeldOut
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion, check_counts
+from pipeline.rollouts.config import RolloutsConfig
 from pipeline.rollouts.sampler import sample_rollouts
-from pipeline.rollouts.vote import vote
+from pipeline.selection.config import CuratedSubsetConfig
 from pipeline.selection.confounds import confounds
 from pipeline.selection.rule import Signals
 from pipeline.selection.subset import select_subset
 from pipeline.stage import Outcome, Stage
+from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.echo import answer_echo
 from pipeline.teacher.questions import Questions
+from pipeline.votes.config import PseudoLabelsConfig
+from pipeline.votes.vote import vote
 
 
 def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:

@@ -13,9 +13,9 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from pipeline.artifacts import digest_file, digest_json
-from pipeline.config import ModelConfig
+from pipeline.digests import digest_file, digest_json
 from pipeline.errors import ModelError
+from pipeline.model_config import ModelConfig
 from pipeline.paths import resolve_path
 
 

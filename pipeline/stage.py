@@ -10,9 +10,11 @@ from functools import cache
 from importlib.metadata import version
 from typing import Final
 
-from pipeline.artifacts import ArtifactStore, ArtifactWriter, Manifest, digest_file, digest_json
-from pipeline.config import PROJECT_ROOT, ModelConfig
+from pipeline.artifacts import ArtifactStore, ArtifactWriter, Manifest
+from pipeline.digests import digest_file, digest_json
+from pipeline.model_config import ModelConfig
 from pipeline.models import model_fingerprint
+from pipeline.paths import PROJECT_ROOT
 from pipeline.pool.source import Source
 from pipeline.section import Section
 

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.errors import ArtifactError
-from pipeline.schemas import ARTIFACTS, SCHEMA_VERSION
+from pipeline.schemas import ARTIFACTS
+from pipeline.table import SCHEMA_VERSION
 
 ROWS = pl.DataFrame({"source": ["f"], "line": [1], "reason": ["too_long"], "detail": ["d"], "raw": ["r"]})
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from pipeline.config import Config, ModelConfig
+from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.model_config import ModelConfig
 from pipeline.presets import PRESETS, load_config
 from pipeline.section import Section
 

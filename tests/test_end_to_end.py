@@ -11,9 +11,9 @@ import pytest
 from assets.__main__ import materialize
 from pipeline.artifacts import ArtifactStore
 from pipeline.chain import raw_pool, run_chain
-from pipeline.config import PROJECT_ROOT
 from pipeline.errors import SourceError
 from pipeline.evaluation.metrics import DIFFERENCES, MODELS
+from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import load_config
 from pipeline.schemas import ARTIFACTS
 from pipeline.stage import OPTIONAL

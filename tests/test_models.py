@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.config import ModelConfig
 from pipeline.errors import ModelError
+from pipeline.model_config import ModelConfig
 from pipeline.models import load_model, model_fingerprint
 
 

@@ -9,16 +9,16 @@ import random
 import polars as pl
 import pytest
 
-from pipeline.config import PseudoLabelsConfig
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
 from pipeline.evaluation.grade import grade
+from pipeline.held_out.questions import HeldOut
 from pipeline.models import load_model
-from pipeline.pool.held_out import HeldOut
 from pipeline.presets import load_config
 from pipeline.prompts import render_demonstrations, render_teacher_prompt
 from pipeline.reference.world import World, WorldConfig, in_domain_questions, pool_questions
 from pipeline.rollouts.sampler import sample_rollouts
-from pipeline.rollouts.vote import vote
+from pipeline.votes.config import PseudoLabelsConfig
+from pipeline.votes.vote import vote
 
 pytestmark = pytest.mark.slow
 CONFIG = load_config()

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
-from pipeline.artifacts import ArtifactStore, digest_json
-from pipeline.config import PROJECT_ROOT, EvaluationConfig, RawPoolConfig
+from pipeline.artifacts import ArtifactStore
+from pipeline.digests import digest_json
+from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.evaluate import _command
+from pipeline.paths import PROJECT_ROOT
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.source import Source
 from pipeline.stage import _CODE, INPUTS, Stage
 

@@ -5,7 +5,7 @@ from typing import Final
 import polars as pl
 import yaml
 
-from pipeline.jobs import TrainingJob
+from pipeline.adapters.job import TrainingJob
 from pipeline.models import model_fingerprint
 from pipeline.section import Section
 from training.objectives import OBJECTIVES

@@ -6,9 +6,9 @@ import polars as pl
 import torch
 from torch import nn
 
-from pipeline.config import DistilledAdapterConfig, SftAdapterConfig
+from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
+from pipeline.adapters.job import TrainingJob
 from pipeline.errors import TrainingError
-from pipeline.jobs import TrainingJob
 from pipeline.models import LanguageModel, encode_chat
 from pipeline.prompts import render_teacher_prompt
 

@@ -16,11 +16,11 @@ import torch
 from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
+from pipeline.adapters.job import TrainingJob, read_job
+from pipeline.adapters.schemas import TRAINING_LOG
 from pipeline.artifacts import ArtifactStore
 from pipeline.errors import CurationError, TrainingError
-from pipeline.jobs import TrainingJob, read_job
 from pipeline.models import load_model
-from pipeline.schemas import TRAINING_LOG
 from training.card import render_card
 from training.checks import check_job
 from training.curve import draw_curve

@@ -7,15 +7,17 @@ loop in ``tests/beliefs/test_beliefs.py``.
 
 import polars as pl
 
-from pipeline.config import ContextBeliefsConfig, PseudoLabelsConfig, RolloutsConfig
+from pipeline.answers.equivalence import normalised
+from pipeline.beliefs.config import ContextBeliefsConfig
+from pipeline.beliefs.schemas import CONTEXT_BELIEFS
 from pipeline.models import LanguageModel
 from pipeline.prompts import render_teacher_prompt
-from pipeline.rollouts.equivalence import normalised
+from pipeline.rollouts.config import RolloutsConfig
 from pipeline.rollouts.sampler import PROMPT_TOO_LONG, SPECIAL_TOKEN_IN_PROMPT, sample_rollouts
-from pipeline.rollouts.vote import vote
-from pipeline.schemas import CONTEXT_BELIEFS
 from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.questions import Questions
+from pipeline.votes.config import PseudoLabelsConfig
+from pipeline.votes.vote import vote
 
 _COLUMNS = ("id", "sample", "answer", "answer_index", "logprobs", "finish_reason")
 

@@ -11,14 +11,17 @@ from pathlib import Path
 import polars as pl
 
 from pipeline.artifacts import ArtifactStore, ArtifactWriter
-from pipeline.config import EvaluationConfig, ModelConfig, RawPoolConfig, RolloutsConfig
 from pipeline.errors import SourceError
+from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.grade import grade
 from pipeline.evaluation.metrics import DISTILLED, IN_DOMAIN, OUT_OF_DOMAIN, SFT, UNTOUCHED, summarise
 from pipeline.evaluation.report import reliability_diagram, render_table, write_report
+from pipeline.held_out.questions import HeldOut
+from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
-from pipeline.pool.held_out import HeldOut
+from pipeline.pool.config import RawPoolConfig
 from pipeline.presets import load_config
+from pipeline.rollouts.config import RolloutsConfig
 from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.stage import OPTIONAL
 

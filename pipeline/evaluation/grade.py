@@ -4,10 +4,10 @@ import logging
 
 import polars as pl
 
-from pipeline.artifacts import conform
+from pipeline.answers.equivalence import normalised
 from pipeline.errors import CurationError
-from pipeline.rollouts.equivalence import normalised
-from pipeline.schemas import PREDICTIONS
+from pipeline.evaluation.schemas import PREDICTIONS
+from pipeline.table import conform
 
 _logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 import polars as pl
 
 from pipeline.batching import TokenBudget
-from pipeline.config import NeuronScoresConfig
 from pipeline.models import LanguageModel
 from pipeline.neurons.architecture import find_mlp_stack
 from pipeline.neurons.batch import score_batch
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.rollout import Limits, Reason, Refusal, Rollout
 from pipeline.neurons.tables import SCORED, ScoreTables, batch_table
 

@@ -11,8 +11,8 @@ import polars as pl
 from tqdm import tqdm
 
 from pipeline.artifacts import ArtifactWriter
-from pipeline.config import NeuronScoresConfig
 from pipeline.errors import ArtifactError, ModelError
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.confounds import describe_confounds
 from pipeline.neurons.mui import model_utilization
 from pipeline.neurons.score import COLUMNS, NeuronScorer

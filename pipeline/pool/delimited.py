@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.pool import lines
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.lines import CARRIAGE_RETURN, Line, explain, read_lines
 from pipeline.pool.source import Problem, Reason, Source, SourceRow, check_columns, damaged
 

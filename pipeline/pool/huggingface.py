@@ -13,9 +13,9 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the base of network errors, of httpx
 
-from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.paths import resolve_path
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.parquet import BATCH_ROWS, batch_rows
 from pipeline.pool.source import Source, SourceRow, check_columns, configured_columns, damaged
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.config import RawPoolConfig
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.lines import CARRIAGE_RETURN, Line, explain, read_lines
 from pipeline.pool.source import Problem, Reason, Source, SourceRow, damaged
 

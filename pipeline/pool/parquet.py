@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import RawPoolConfig
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.source import Source, SourceRow, check_columns, configured_columns, damaged
 
 BATCH_ROWS = 1_000

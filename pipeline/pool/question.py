@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from pipeline.config import RawPoolConfig
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.source import Problem, Reason, misnamed_options
 from pipeline.prompts import LETTERS, render_question
 from pipeline.seeding import derive_seed

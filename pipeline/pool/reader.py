@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Protocol
 
-from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.delimited import read_csv
 from pipeline.pool.files import ENDINGS, ending, find_files
 from pipeline.pool.huggingface import HUB_PREFIX, find_dataset, read_huggingface

@@ -7,9 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipeline.artifacts import digest_file, digest_json
-from pipeline.config import RawPoolConfig
+from pipeline.digests import digest_file, digest_json
 from pipeline.errors import SourceError
+from pipeline.pool.config import RawPoolConfig
 
 N_COLUMNS_SHOWN = 20
 FIELDS = ("question", "options", "answer", "domain", "level", "task")

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from pipeline.config import RolloutsConfig
+from pipeline.rollouts.config import RolloutsConfig
 from pipeline.seeding import derive_seed
 
 

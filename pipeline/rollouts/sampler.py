@@ -17,17 +17,17 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
+from pipeline.answers.extract import Extraction, extract_answer
 from pipeline.batching import TokenBudget
-from pipeline.config import RolloutsConfig
 from pipeline.errors import ModelError
+from pipeline.generation.option_tokens import OptionTokens, decode
+from pipeline.generation.seeded import SeededDraw
 from pipeline.models import LanguageModel, encode_chat, has_special_tokens
 from pipeline.prompts import LETTERS, reorder_options
-from pipeline.rollouts.extract import Extraction, extract_answer
-from pipeline.rollouts.option_tokens import OptionTokens, decode
+from pipeline.rollouts.config import RolloutsConfig
 from pipeline.rollouts.orders import shown_orders
-from pipeline.rollouts.seeded import SeededDraw
+from pipeline.rollouts.schemas import ROLLOUTS
 from pipeline.rollouts.spans import Span, stem_span, token_span
-from pipeline.schemas import ROLLOUTS
 from pipeline.seeding import derive_seed
 
 Forms = Callable[[tuple[str, ...]], tuple[OptionTokens, OptionTokens]]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.rollouts.option_tokens import decode
+from pipeline.generation.option_tokens import decode
 
 Span = tuple[int, int]
 """First position and the one after the last."""

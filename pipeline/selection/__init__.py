@@ -8,8 +8,8 @@ each question why it was kept or not. A new rule is one file, one line in ``RULE
 from collections.abc import Mapping
 from typing import Final
 
-from pipeline.choices import RuleName
 from pipeline.selection.belief_shift import belief_shift, confident_shift
+from pipeline.selection.config import RuleName
 from pipeline.selection.coverage import neuron_coverage, stem_coverage
 from pipeline.selection.disagreement import disagreement
 from pipeline.selection.entropy import entropy

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from pipeline.config import TeacherContextsConfig
+from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.questions import Demonstration, Questions, QuestionSet
 from pipeline.teacher.wording import Wording
 

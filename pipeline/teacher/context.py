@@ -7,14 +7,14 @@ dropped, least similar first; the question and the assistant header always stay 
 import polars as pl
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.config import TeacherContextsConfig
 from pipeline.models import encode_chat
 from pipeline.prompts import render_demonstrations, render_teacher_prompt
 from pipeline.registry import look_up
-from pipeline.schemas import TEACHER_CONTEXTS
 from pipeline.teacher import BUILDERS
 from pipeline.teacher.builder import Choice, ContextRequest, balance_answers
+from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.questions import Questions, QuestionSet
+from pipeline.teacher.schemas import TEACHER_CONTEXTS
 
 
 def assemble_contexts(

@@ -8,8 +8,8 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
+from pipeline.neurons.schemas import RATIONALE_SCORES, STEM_SCORES, STEM_STATES
 from pipeline.prompts import reorder_options
-from pipeline.schemas import RATIONALE_SCORES, STEM_SCORES, STEM_STATES
 from pipeline.teacher.wording import Wording
 
 QuestionSet = Literal["representative", "union"]

@@ -9,15 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import chain
-from pipeline.artifacts import ArtifactStore, conform
+from pipeline.artifacts import ArtifactStore
 from pipeline.beliefs.beliefs import compare_beliefs
-from pipeline.config import ContextBeliefsConfig, ModelConfig, RolloutsConfig
+from pipeline.beliefs.config import ContextBeliefsConfig
+from pipeline.beliefs.schemas import CONTEXT_BELIEFS
+from pipeline.deduplication.schemas import POOL
 from pipeline.errors import ArtifactError
+from pipeline.model_config import ModelConfig
 from pipeline.models import load_tokenizer, model_fingerprint
+from pipeline.neurons.schemas import NEURON_SCORES
 from pipeline.prompts import render_question, render_teacher_prompt
+from pipeline.rollouts.config import RolloutsConfig
 from pipeline.rollouts.sampler import PROMPT_TOO_LONG, sample_rollouts
-from pipeline.schemas import CONTEXT_BELIEFS, NEURON_SCORES, POOL, PSEUDO_LABELS
+from pipeline.table import conform
 from pipeline.teacher.context import assemble_contexts
+from pipeline.votes.schemas import PSEUDO_LABELS
 
 SAMPLING = RolloutsConfig(n_samples=2, max_new_tokens=4, temperature=0.7)
 OPTIONS = ["w", "x", "y"]

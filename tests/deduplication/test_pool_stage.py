@@ -7,9 +7,11 @@ import pytest
 from assets.publish import publish
 from pipeline.artifacts import ArtifactStore
 from pipeline.chain import check_tests, pool, raw_pool
-from pipeline.config import EvaluationConfig, PoolConfig, RawPoolConfig
+from pipeline.deduplication.config import PoolConfig
 from pipeline.errors import SourceError
+from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.evaluate import read_tests
+from pipeline.pool.config import RawPoolConfig
 
 METALS = "iron gold zinc tin lead nickel cobalt copper silver radium".split()
 ROWS = [

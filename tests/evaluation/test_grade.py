@@ -3,11 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.artifacts import conform
+from pipeline.answers.equivalence import normalise_answer
 from pipeline.errors import CurationError
 from pipeline.evaluation.grade import grade
-from pipeline.rollouts.equivalence import normalise_answer
-from pipeline.schemas import GOLD_LABELS, PREDICTIONS, ROLLOUTS
+from pipeline.evaluation.schemas import PREDICTIONS
+from pipeline.pool.schemas import GOLD_LABELS
+from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.table import conform
 
 
 def table(schema, rows):

@@ -6,15 +6,16 @@ import pytest
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from pipeline.artifacts import conform
-from pipeline.config import NeuronScoresConfig
 from pipeline.errors import ModelError, UnsupportedModelError
 from pipeline.models import LanguageModel
 from pipeline.neurons import score
 from pipeline.neurons.collector import collect_activations
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.contribution import contributions, token_alignment, unembedding_rows
 from pipeline.neurons.score import NeuronScorer
-from pipeline.schemas import ARTIFACTS, ROLLOUTS
+from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.schemas import ARTIFACTS
+from pipeline.table import conform
 
 D, M, L, V = 32, 48, 3, 90
 SMALL = {"top_k": 150, "top_k_per_layer": 20, "chunk_tokens": 5}

@@ -7,11 +7,12 @@ import polars as pl
 import pytest
 import torch
 
-from pipeline.artifacts import conform
-from pipeline.config import NeuronScoresConfig
 from pipeline.models import LanguageModel
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.score import NeuronScorer
-from pipeline.schemas import ARTIFACTS, ROLLOUTS
+from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.schemas import ARTIFACTS
+from pipeline.table import conform
 
 SMALL = {"top_k": 90, "top_k_per_layer": 25, "chunk_tokens": 5}
 VOCABULARY = range(4, 200)

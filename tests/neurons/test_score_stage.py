@@ -14,12 +14,16 @@ import torch
 
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import PROJECT_ROOT, CausalCheckConfig, ModelConfig, NeuronScoresConfig
+from pipeline.causal.config import CausalCheckConfig
 from pipeline.correlation import rank_correlation
 from pipeline.errors import ArtifactError, ModelError
+from pipeline.model_config import ModelConfig
 from pipeline.models import load_model, model_fingerprint
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.score import NeuronScorer
-from pipeline.schemas import ARTIFACTS, ROLLOUTS
+from pipeline.paths import PROJECT_ROOT
+from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.schemas import ARTIFACTS
 
 N = 21
 SECTION = NeuronScoresConfig(top_k=60, shard_rollouts=4, batch_tokens=64)

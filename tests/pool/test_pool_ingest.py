@@ -14,14 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.artifacts import conform
-from pipeline.config import PROJECT_ROOT, RawPoolConfig
 from pipeline.errors import ArtifactError, SourceError
+from pipeline.paths import PROJECT_ROOT
 from pipeline.pool import ingest
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Batch, IngestCounts, Ingestion, check_counts
 from pipeline.pool.question import content_id
+from pipeline.pool.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
 from pipeline.prompts import render_question
-from pipeline.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
+from pipeline.table import conform
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data"
 GOOD = {"question": "Which?", "options": ["red", "blue"], "answer": "B", "domain": "rocks"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.artifacts import ArtifactStore
 from pipeline.chain import raw_pool
-from pipeline.config import RawPoolConfig
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
 from pipeline.pool.statistics import N_SHOWN, count_table
 

@@ -3,9 +3,9 @@
 import polars as pl
 import pytest
 
-from pipeline.config import RolloutsConfig
 from pipeline.errors import ArtifactError
 from pipeline.prompts import render_question, render_teacher_prompt, reorder_options
+from pipeline.rollouts.config import RolloutsConfig
 from pipeline.rollouts.orders import shown_orders
 from pipeline.rollouts.sampler import sample_rollouts
 

@@ -5,10 +5,11 @@ import polars as pl
 import pytest
 import torch
 
-from pipeline.config import RolloutsConfig
+from pipeline.answers.extract import Extraction
+from pipeline.generation.option_tokens import OptionTokens
+from pipeline.generation.seeded import SeededDraw
 from pipeline.prompts import render_question
-from pipeline.rollouts.extract import Extraction
-from pipeline.rollouts.option_tokens import OptionTokens
+from pipeline.rollouts.config import RolloutsConfig
 from pipeline.rollouts.sampler import (
     PROMPT_TOO_LONG,
     SPECIAL_TOKEN_IN_PROMPT,
@@ -18,7 +19,6 @@ from pipeline.rollouts.sampler import (
     generate,
     sample_rollouts,
 )
-from pipeline.rollouts.seeded import SeededDraw
 
 CONFIG = RolloutsConfig(n_samples=2, temperature=0.8, top_p=0.9, max_new_tokens=6, batch_tokens=400)
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from pipeline.config import PROJECT_ROOT
+from pipeline.generation.option_tokens import decode
 from pipeline.models import encode_chat
+from pipeline.paths import PROJECT_ROOT
 from pipeline.prompts import render_question
-from pipeline.rollouts.option_tokens import decode
 from pipeline.rollouts.spans import stem_span, token_span
 
 BPE = AutoTokenizer.from_pretrained(PROJECT_ROOT / "data/reference/model")

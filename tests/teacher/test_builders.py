@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import TeacherContextsConfig
 from pipeline.errors import ConfigError
 from pipeline.prompts import render_question
 from pipeline.teacher import BUILDERS
 from pipeline.teacher.builder import REACH, Choice, ContextRequest, balance_answers
+from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.nearest import compare_all
 from pipeline.teacher.questions import Demonstration, Questions
 from pipeline.teacher.wording import Wording

@@ -9,17 +9,16 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.artifacts import conform
-from pipeline.choices import BuilderName
-from pipeline.config import TeacherContextsConfig
 from pipeline.errors import ConfigError
 from pipeline.models import encode_chat
 from pipeline.prompts import render_demonstrations, render_question, render_teacher_prompt
 from pipeline.retrieval.sets import jaccard
-from pipeline.schemas import TEACHER_CONTEXTS
+from pipeline.table import conform
 from pipeline.teacher import BUILDERS
+from pipeline.teacher.config import BuilderName, TeacherContextsConfig
 from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.questions import Questions
+from pipeline.teacher.schemas import TEACHER_CONTEXTS
 from pipeline.teacher.uniform import _draw_all
 from pipeline.teacher.wording import Wording
 

@@ -6,12 +6,15 @@ import torch
 from torch import nn
 from trl.trainer.utils import split_tensor_dict
 
-from pipeline.config import CuratedSubsetConfig, DistilledAdapterConfig, ModelConfig, TeacherContextsConfig
+from pipeline.adapters.config import DistilledAdapterConfig
+from pipeline.adapters.job import DistillationJob
 from pipeline.errors import TrainingError
-from pipeline.jobs import DistillationJob
+from pipeline.model_config import ModelConfig
 from pipeline.models import encode_chat, load_model
 from pipeline.prompts import render_teacher_prompt
-from pipeline.schemas import TEACHER_CONTEXTS
+from pipeline.selection.config import CuratedSubsetConfig
+from pipeline.teacher.config import TeacherContextsConfig
+from pipeline.teacher.schemas import TEACHER_CONTEXTS
 from training.checks import check_job, check_lengths
 from training.objectives.opsd import build
 from training.teacher import _teacher_forward

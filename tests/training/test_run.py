@@ -10,18 +10,15 @@ import torch
 from dagster_pipes import encode_param
 from peft import PeftModel
 
+from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
+from pipeline.adapters.job import JOBS, DistillationJob, SftJob, read_job, write_job
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import (
-    PROJECT_ROOT,
-    CuratedSubsetConfig,
-    DistilledAdapterConfig,
-    ModelConfig,
-    SftAdapterConfig,
-    TeacherContextsConfig,
-)
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.jobs import JOBS, DistillationJob, SftJob, read_job, write_job
+from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
+from pipeline.paths import PROJECT_ROOT
+from pipeline.selection.config import CuratedSubsetConfig
+from pipeline.teacher.config import TeacherContextsConfig
 from training.objectives import OBJECTIVES
 from training.reporting import ProgressCallback, Reporter
 

@@ -4,17 +4,14 @@ import polars as pl
 import pytest
 import torch
 
+from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
+from pipeline.adapters.job import DistillationJob, SftJob
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import (
-    CuratedSubsetConfig,
-    DistilledAdapterConfig,
-    ModelConfig,
-    SftAdapterConfig,
-    TeacherContextsConfig,
-)
 from pipeline.errors import TrainingError
-from pipeline.jobs import DistillationJob, SftJob
+from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
+from pipeline.selection.config import CuratedSubsetConfig
+from pipeline.teacher.config import TeacherContextsConfig
 from training.objectives import OBJECTIVES
 from training.objectives.sft import build, majority_rollouts
 

@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig
 from transformers import Trainer
 
+from pipeline.adapters.config import TrainingConfig
+from pipeline.adapters.job import TrainingJob
 from pipeline.artifacts import ArtifactStore
-from pipeline.config import TrainingConfig
-from pipeline.jobs import TrainingJob
 from pipeline.models import LanguageModel
 
 

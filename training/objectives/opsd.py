@@ -26,7 +26,7 @@ from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # training is where T
 from trl.experimental.sdft.loss_utils import compute_divergence
 from trl.trainer.utils import disable_dropout_in_model
 
-from pipeline.jobs import DistillationJob
+from pipeline.adapters.job import DistillationJob
 from pipeline.models import LanguageModel
 from pipeline.prompts import TEACHER_PROMPT_TEMPLATE
 from training.checks import check_lengths

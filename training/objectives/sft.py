@@ -20,9 +20,9 @@ from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer  # training is where TRL belongs
 from trl.trainer.utils import RepeatSampler, disable_dropout_in_model
 
+from pipeline.adapters.job import SftJob
 from pipeline.artifacts import ArtifactStore
 from pipeline.errors import TrainingError
-from pipeline.jobs import SftJob
 from pipeline.models import LanguageModel
 from training.objectives.objective import Objective, lora_config, trainer_arguments
 

@@ -1,0 +1,1 @@
+"""Generation: requests in; tokens, log-probabilities and finish reasons out."""
