@@ -8,13 +8,16 @@ what differs, and ``pipeline.presets`` loads it.
 from typing import Self
 
 from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
+from pipeline.answers.config import AnswersConfig
 from pipeline.beliefs.config import ContextBeliefsConfig
 from pipeline.causal.config import CausalCheckConfig
 from pipeline.deduplication.config import PoolConfig
 from pipeline.evaluation.config import EvaluationConfig
+from pipeline.held_out.config import TestsConfig
 from pipeline.model_config import ModelConfig
 from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.pool.config import RawPoolConfig
+from pipeline.predictions.config import PredictionsConfig
 from pipeline.rollouts.config import RolloutsConfig
 from pipeline.section import Section
 from pipeline.selection.config import CuratedSubsetConfig
@@ -31,8 +34,12 @@ class Config(Section):
     """Ingestion."""
     pool: PoolConfig = PoolConfig()
     """Near-duplicates, contamination, tests split off."""
+    tests: TestsConfig = TestsConfig()
+    """Held-out questions."""
     rollouts: RolloutsConfig = RolloutsConfig()
     """Sampling."""
+    answers: AnswersConfig = AnswersConfig()
+    """Reading of answers."""
     pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
     """The vote."""
     neuron_scores: NeuronScoresConfig = NeuronScoresConfig()
@@ -47,6 +54,8 @@ class Config(Section):
     """Distillation."""
     sft_adapter: SftAdapterConfig = SftAdapterConfig()
     """Fine-tuning on votes, to compare with."""
+    predictions: PredictionsConfig = PredictionsConfig()
+    """Responses to the tests."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Evaluation."""
     causal_check: CausalCheckConfig = CausalCheckConfig()

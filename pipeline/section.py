@@ -20,6 +20,10 @@ class Section(BaseModel):
     immaterial: ClassVar[frozenset[str]] = frozenset()
     """Settings that bound memory or judge a result but never change it: they make no stage run again."""
 
+    def material(self) -> dict[str, Any]:
+        """Return the settings that determine a result."""
+        return self.model_dump(mode="json", exclude=set(self.immaterial))
+
 
 def parse_section(kind: type[S], values: Mapping[str, Any], where: str) -> S:
     """Validate ``values`` as ``kind``; a ConfigError names the place, the key and the nearest right key."""

@@ -25,5 +25,5 @@ METRICS = table(
     high=(pa.float64(), False, "upper end of the bootstrap interval"),
     n=(pa.int32(), False, "questions"),
     k=(pa.int32(), False, "samples per question"),
-    seed=(pa.int32(), False, "seed of sampling and bootstrap"),
+    seed=(pa.int32(), False, "seed of the bootstrap"),
 )

@@ -7,15 +7,20 @@ from pydantic import Field
 from pipeline.section import Section
 
 
-class NeuronScoresConfig(Section):
+class TokenPosition(Section):
+    """Where activations are read."""
+
+    position: Literal["predicting", "consuming"] = "predicting"
+    """Where token y_t's activation is read: at t-1, which predicted it, or at t, where it is the input."""
+
+
+class NeuronScoresConfig(TokenPosition):
     """Contributions of MLP neurons to the tokens of a response (paper, appendix A)."""
 
     immaterial: ClassVar[frozenset[str]] = frozenset({"chunk_tokens", "batch_tokens", "max_unscored_share"})
 
     unit: Literal["act_fn", "down_proj_input"] = "act_fn"
     """Activation: output of act_fn (the paper), or the input of down_proj (the neuron's true activation)."""
-    position: Literal["predicting", "consuming"] = "predicting"
-    """Where token y_t's activation is read: at t-1, which predicted it, or at t, where it is the input."""
     cut: Literal["entries", "neurons"] = "entries"
     """Global top K over (layer, neuron, position), merged to neurons after it, or over neurons merged before."""
     top_k: int = Field(default=5_000, ge=1)
@@ -26,8 +31,6 @@ class NeuronScoresConfig(Section):
     """Response positions of each rollout scored at once; bounds memory, never results."""
     batch_tokens: int = Field(default=16_384, ge=1)
     """Padded tokens of a forward batch, halved when they exceed the memory; bounds memory, never results."""
-    shard_rollouts: int = Field(default=1_024, ge=1)
-    """Rollouts per stored shard: bounds memory, and what a killed run has to compute again; never changes a row."""
     score_dtype: Literal["float16", "float32"] = "float32"
     """Precision to which scores are stored, float16 in half the space; they are always accumulated in float32."""
     max_unscored_share: float = Field(default=0.5, ge=0, le=1)

@@ -1,0 +1,131 @@
+"""A finished artifact: a folder of Parquet tables and files, and the manifest that was written last."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.digests import digest_file, digest_json
+from pipeline.errors import ArtifactError
+
+MANIFEST: Final = "manifest.json"
+
+Tables = Mapping[str, pa.Schema]
+"""Declared schema of each table of an artifact; the first one is what other stages mostly read."""
+
+
+class Manifest(BaseModel):
+    """What an artifact is and what it was made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    """Artifact."""
+    fingerprint: str
+    """Digest of everything that determined the content."""
+    recipe: str | None = None
+    """Digest of what determines each row besides its own question, for artifacts whose rows can be taken over."""
+    settings: dict[str, Any]
+    """All settings of the stage, those that only bound memory included."""
+    provenance: dict[str, Any]
+    """What the fingerprint was taken over."""
+    rows: dict[str, int]
+    """Rows per table."""
+    digests: dict[str, str]
+    """SHA-256 per file."""
+    sizes: dict[str, int]
+    """Bytes per file."""
+    notes: dict[str, Any] = {}
+    """Figures of the stage for people."""
+
+    @property
+    def digest(self) -> str:
+        """Digest of the whole content."""
+        return digest_json(self.digests)
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the whole content."""
+        return sum(self.sizes.values())
+
+
+class Artifact:
+    """Reads one artifact; ``tables`` are the schemas that its files must have."""
+
+    def __init__(self, folder: Path, tables: Tables, manifest: Manifest | None = None) -> None:
+        """Open a folder; raises ArtifactError when it holds no readable manifest."""
+        self.folder = folder
+        self.tables = tables
+        self.manifest = manifest or _read_manifest(folder)
+
+    @property
+    def name(self) -> str:
+        """Artifact."""
+        return self.manifest.name
+
+    def path(self, table: str | None = None) -> Path:
+        """Return the Parquet file of a table, or the folder of its shards; by default the artifact's first table."""
+        return self.folder / f"{table or next(iter(self.tables))}.parquet"
+
+    def files(self, table: str | None = None) -> list[Path]:
+        """Return the Parquet files of a table, in order; what else lies beside them is ignored."""
+        path = self.path(table)
+        shards = [name for name in self.manifest.digests if name.startswith(f"{path.name}/")]
+        return [self.folder / name for name in sorted(shards)] or [path]
+
+    def scan(self, table: str | None = None) -> pl.LazyFrame:
+        """Return a lazy frame of a table; raises ArtifactError when a file is missing or has another schema."""
+        files = self.files(table)
+        for path in files:
+            try:
+                stored = pq.read_schema(path)
+            except (OSError, pa.ArrowInvalid) as error:
+                raise ArtifactError(f"{path} is missing or not Parquet: {self._remedy}") from error
+            if not stored.equals(self.tables[self.path(table).stem]):
+                raise ArtifactError(f"{path} does not have the declared schema: {self._remedy}")
+        return pl.scan_parquet(files)
+
+    def scan_shards(self, table: str | None = None) -> list[pl.LazyFrame]:
+        """Return a lazy frame per file of a table, in order; checks as ``scan`` does."""
+        self.scan(table)
+        return [pl.scan_parquet(path) for path in self.files(table)]
+
+    def read(self, table: str | None = None) -> pl.DataFrame:
+        """Return a whole table; raises ArtifactError when it is missing, damaged or has another schema."""
+        try:
+            return self.scan(table).collect()
+        except (pl.exceptions.ComputeError, OSError) as error:
+            raise ArtifactError(f"{self.path(table)} cannot be read: {self._remedy}") from error
+
+    def is_intact(self, thorough: bool = False) -> bool:
+        """Return whether the files are those of the manifest.
+
+        Sizes tell, and modification times: the manifest was written last, so a file that is younger is read in full.
+        With ``thorough`` every file is.
+        """
+        written = (self.folder / MANIFEST).stat().st_mtime_ns
+        found = [path for path in self.folder.rglob("*") if path.is_file() and path.name != MANIFEST]
+        if {path.relative_to(self.folder).as_posix() for path in found} != set(self.manifest.digests):
+            return False
+        for path in found:
+            name, status = path.relative_to(self.folder).as_posix(), path.stat()
+            if status.st_size != self.manifest.sizes[name]:
+                return False
+            if (thorough or status.st_mtime_ns > written) and digest_file(path) != self.manifest.digests[name]:
+                return False
+        return True
+
+    @property
+    def _remedy(self) -> str:
+        return f"materialize '{self.name}' again"
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder} holds no finished artifact: materialize '{folder.name}' again") from error
