@@ -81,7 +81,7 @@ class _Rollouts:
     def read(self, ids: Sequence[str]) -> pl.DataFrame:
         """Return the rows of some questions."""
         wanted = pl.Series(list(ids)).implode()
-        numbers = sorted({self._shard_of[id] for id in ids})
+        numbers = sorted({self._shard_of[question] for question in ids})
         return pl.concat([self._read(number).filter(pl.col("id").is_in(wanted)) for number in numbers])
 
     def _read(self, number: int) -> pl.DataFrame:

@@ -87,7 +87,7 @@ class ShardedTables:
                 for number in absent:
                     ids = piece.shards[number]
                     rows = {table: self._rows(table, ids, computed, known) for table in self.tables}
-                    self._write(number, rows, json.dumps({id: keys[id] for id in ids}))
+                    self._write(number, rows, json.dumps({question: keys[question] for question in ids}))
                 n_questions = sum(map(len, piece.shards.values()))
                 bar.update(n_questions - (len(piece.missing) if computed else 0))
 
@@ -124,34 +124,34 @@ class _Known:
                 return
             for path in artifact.files(self._tables[0]):
                 stored = json.loads((pq.read_metadata(path).metadata or {}).get(KEYS, b"{}"))
-                for id, key in stored.items():
-                    if keys.get(id) == key and id not in self._where:
-                        self._where[id] = (artifact, path.name)
+                for question, key in stored.items():
+                    if keys.get(question) == key and question not in self._where:
+                        self._where[question] = (artifact, path.name)
 
-    def __contains__(self, id: object) -> bool:
-        return id in self._where
+    def __contains__(self, question: object) -> bool:
+        return question in self._where
 
     def rows(self, table: str, ids: Sequence[str]) -> pl.DataFrame | None:
         """Return the rows of those of the questions that are known."""
         by_file: dict[Path, list[str]] = {}
-        for id in ids:
-            if id in self._where:
-                artifact, name = self._where[id]
-                by_file.setdefault(artifact.path(table) / name, []).append(id)
+        for question in ids:
+            if question in self._where:
+                artifact, name = self._where[question]
+                by_file.setdefault(artifact.path(table) / name, []).append(question)
         parts = [pl.scan_parquet(path).filter(pl.col("id").is_in(wanted)) for path, wanted in by_file.items()]
         return pl.concat(parts).collect() if parts else None
 
 
-def shard_number(id: str, n_shards: int) -> int:
+def shard_number(question: str, n_shards: int) -> int:
     """Return the shard of a question among ``n_shards``, a power of 2; twice as many split each in two."""
-    return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") * n_shards >> 64
+    return int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big") * n_shards >> 64
 
 
 def _plan(keys: Mapping[str, str], known: _Known) -> list[_Piece]:
     n_shards = 2 ** ceil(log2(max(1.0, len(keys) / QUESTIONS_PER_SHARD)))
     members: dict[int, list[str]] = {}
-    for id in sorted(keys):
-        members.setdefault(shard_number(id, n_shards), []).append(id)
+    for question in sorted(keys):
+        members.setdefault(shard_number(question, n_shards), []).append(question)
     return list(_pieces(dict(sorted(members.items())), known))
 
 
@@ -160,7 +160,7 @@ def _pieces(members: Mapping[int, Sequence[str]], known: _Known) -> Iterator[_Pi
     missing: list[str] = []
     for number, ids in members.items():
         shards[number] = ids
-        missing += [id for id in ids if id not in known]
+        missing += [question for question in ids if question not in known]
         if len(missing) >= QUESTIONS_PER_SHARD // 2:
             yield _Piece(shards, missing)
             shards, missing = {}, []
