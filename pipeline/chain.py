@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.adapters.process import run_process
@@ -48,7 +48,7 @@ class Means:
 
     launch: Callable[[Sequence[str]], None] = run_process
     """Runs a command to its end."""
-    executor: Executor = InProcess()
+    executor: Executor = field(default_factory=InProcess)
     """Where work on shards is done."""
 
 

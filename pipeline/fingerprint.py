@@ -30,6 +30,8 @@ _BROUGHT_ALONG: Final[Mapping[str, tuple[str, ...]]] = {
     "trl": ("accelerate",),  # the optimiser's steps and precision
 }
 """Libraries that shape results without being imported by name."""
+_BYSTANDERS: Final = frozenset({"tqdm", "dagster_pipes"})
+"""Libraries that are imported and shape no result: they show how far it is."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _is_docstring(node: object) -> bool:
 
 
 def _versions(names: set[str]) -> dict[str, str]:
-    wanted = names - sys.stdlib_module_names
+    wanted = names - sys.stdlib_module_names - _BYSTANDERS
     wanted |= {other for name in wanted for other in _BROUGHT_ALONG.get(name, ())}
     return dict(sorted(pair for name in wanted for pair in _installed(name)))
 

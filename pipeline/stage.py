@@ -68,8 +68,7 @@ class StageSpec:
     code: tuple[str, ...] = ()
     """Modules, besides that of ``run``, in which its code begins: programs that it starts."""
     sources: str | None = None
-    """``module:function`` that returns, for its settings and a function like ``Task.settings``, what it reads outside the
-    store."""
+    """``module:function`` that returns what it reads outside the store, from its settings and ``Task.settings``."""
     check: str | None = None
     """``module:function`` that judges the notes of its result by its settings, and raises when they do not suffice."""
     plot: str | None = None

@@ -22,10 +22,10 @@ from pipeline.store.artifact import Artifact
 
 
 def run(task: Task[NeuronScoresConfig]) -> None:
-    """Score the neurons behind every rollout; memory is that of a shard. A question's rows are taken over where its
-    rollouts have been scored before.
+    """Score the neurons behind every rollout; memory is that of a shard.
 
-    Raises ModelError when too few rollouts can be scored.
+    A question's rows are taken over where its rollouts have been scored before. Raises ModelError when too few
+    rollouts can be scored.
     """
     rollouts = _Rollouts(task.inputs["rollouts"], task.inputs["answers"])
     keys = rollouts.keys()
@@ -73,9 +73,9 @@ class _Rollouts:
         for number in range(len(self.shards)):
             rows = self._read(number)
             self.n_rows += rows.height
-            for (id,), own in rows.group_by("id", maintain_order=True):
-                self._shard_of[str(id)] = number
-                keys[str(id)] = digest_json(own.rows())[:32]
+            for (question,), own in rows.group_by("id", maintain_order=True):
+                self._shard_of[str(question)] = number
+                keys[str(question)] = digest_json(own.rows())[:32]
         return keys
 
     def read(self, ids: Sequence[str]) -> pl.DataFrame:
