@@ -129,10 +129,7 @@ class Materialization:
         spec = self.spec
         return {
             "stage": spec.name,
-            "settings": self.section.material(),
-            "reads": {
-                stage: read_settings(self.own_settings[stage], kind).material() for stage, kind in spec.reads.items()
-            },
+            **_determining(spec, self.section, self.own_settings),
             "inputs": {name: artifact.manifest.digest for name, artifact in self.inputs.items()},
             "sources": [[source.name, source.digest()] for source in self._sources()],
             "model": model_fingerprint(self.model) if self.model else None,
@@ -178,6 +175,17 @@ def run_chain(config: Config, run: Run, last: str = "evaluation", means: Means |
         if spec.name == last:
             break
     return outcomes
+
+
+def determining_settings(spec: StageSpec, config: Config) -> dict[str, Any]:
+    """Return the settings that a stage's fingerprint is taken over: its own, and those that it reads."""
+    before = {stage: getattr(config, stage_of(stage).key).model_dump(mode="json") for stage in spec.reads}
+    return _determining(spec, getattr(config, spec.key), before)
+
+
+def _determining(spec: StageSpec, section: Section, before: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    reads = {stage: read_settings(before[stage], kind).material() for stage, kind in spec.reads.items()}
+    return {"settings": section.material(), "reads": reads}
 
 
 def _settings_before(spec: StageSpec, run: Run) -> dict[str, Mapping[str, Any]]:
