@@ -66,7 +66,7 @@ def render_card(
     sections = {job.stage: settings.model_dump(mode="json"), **job.described}  # named as in the configuration
     return ModelCard.from_template(
         header,
-        template_str=_CARD,
+        template_str=f"{_CARD}\n",  # Jinja drops the last line break
         title=objective.title,
         summary=objective.summary,
         lineage="\n".join(f"| {name} | {value} |" for name, value in _lineage(job, n_questions, log).items()),

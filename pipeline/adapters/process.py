@@ -25,5 +25,6 @@ def run_process(command: Sequence[str]) -> None:
             raise
         finally:
             process.kill()  # does nothing to a process that has ended
+            process.wait()
     if code:
         raise TrainingError(f"the training process ended with code {code}: its last lines above say why")

@@ -30,12 +30,12 @@ def adapter_stage(
     inputs: tuple[str, ...],
     reads: Mapping[str, type[Section]],
 ) -> StageSpec[C]:
-    """Return a stage that trains an adapter.
+    """Return the stage ``name``, which trains an adapter; ``section`` and ``inputs`` are those of its objective.
 
     Args:
         name: Stage and artifact.
         objective: Key of ``training.objectives.OBJECTIVES``, and name of its module.
-        section: The settings, of the class that the objective names.
+        section: Class of the settings.
         description: What the artifact is.
         inputs: Artifacts that the objective reads.
         reads: Settings of other stages that the model card shows.
@@ -47,12 +47,6 @@ def adapter_stage(
             task.writer.notes["skipped"] = f"{name}.enabled is false"
         else:
             _train(task, name, objective, reads)
-
-    def plot(artifact: Artifact) -> bytes | None:
-        from pipeline.adapters.plot import plot_training
-
-        log = artifact.read()
-        return plot_training(log, name) if log.height else None
 
     return StageSpec(
         name=name,
@@ -66,7 +60,7 @@ def adapter_stage(
         uses_model=True,
         code=("training.run", f"training.objectives.{objective}"),
         run=run,
-        plot=plot,
+        plot=_plot,
     )
 
 
@@ -99,6 +93,13 @@ def _collect(job: TrainingJob, writer: ArtifactWriter) -> None:
     for path in job.output.iterdir():
         if path.name not in (LOG_FILE, NOTES_FILE):
             path.rename(writer.folder / path.name)
+
+
+def _plot(artifact: Artifact) -> bytes | None:
+    from pipeline.adapters.plot import plot_training
+
+    log = artifact.read()
+    return plot_training(log, artifact.manifest.name) if log.height else None
 
 
 DISTILLED_ADAPTER: Final = adapter_stage(

@@ -212,7 +212,7 @@ def test_inputs_that_cannot_be_read_are_refused_with_the_stage_to_run(real_job, 
         job = job.model_copy(update={"inputs": {"rollouts": job.inputs["rollouts"]}})
     else:
         shard.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
-    with pytest.raises(ArtifactError, match="materialize '|add the folder"):
+    with pytest.raises(ArtifactError, match=r"materialize '|add the folder"):
         train(job, Reporter(None))
 
 
