@@ -53,8 +53,12 @@ class DistilledAdapterConfig(TrainingConfig):
     """Length limit of a student sample (tokens)."""
 
 
-class SftAdapterConfig(TrainingConfig):
-    """What distillation is compared with: fine-tuning on the model's own majority responses (arXiv 2210.11610)."""
+class RivalConfig(TrainingConfig):
+    """What distillation is compared with, where that is wanted."""
 
     enabled: bool = True
     """Train the rival; false leaves an empty artifact, and the rival out of the evaluation."""
+
+
+class SftAdapterConfig(RivalConfig):
+    """Fine-tuning on the model's own majority responses (arXiv 2210.11610), to compare distillation with."""

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from pipeline.plots import figure_png
 
 
-def draw_curve(log: pl.DataFrame, title: str) -> bytes:
+def plot_training(log: pl.DataFrame, title: str) -> bytes:
     """Return loss and response length over the steps of a TRAINING_LOG as PNG."""
     figure = Figure(figsize=(6, 4.5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
