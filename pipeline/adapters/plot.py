@@ -4,6 +4,13 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from pipeline.plots import figure_png
+from pipeline.store.artifact import Artifact
+
+
+def training_curve(adapter: Artifact) -> bytes | None:
+    """Return loss and response length over the steps as PNG; none for an adapter that was not wanted."""
+    log = adapter.read()
+    return plot_training(log, adapter.name) if log.height else None
 
 
 def plot_training(log: pl.DataFrame, title: str) -> bytes:

@@ -15,6 +15,7 @@ from pipeline.adapters.stage import DISTILLED_ADAPTER, SFT_ADAPTER
 from pipeline.errors import TrainingError
 from pipeline.model_config import ModelConfig
 from pipeline.selection.config import CuratedSubsetConfig
+from pipeline.stage import resolve
 from pipeline.table import conform
 from training.objectives import OBJECTIVES, load_objective
 
@@ -29,8 +30,8 @@ LOG = pl.DataFrame(
 class Writer:
     """Takes tables as an artifact's writer does."""
 
-    def __init__(self, folder):
-        self.folder, self.notes, self.tables = folder, {}, {}
+    def __init__(self, name, folder):
+        self.name, self.folder, self.notes, self.tables = name, folder, {}, {}
 
     def append(self, table, rows):
         self.tables[table] = conform(rows, TRAINING_LOG, where=table)
@@ -52,7 +53,8 @@ def task_for(spec, folder, launch, section=None):
             name: SimpleNamespace(folder=folder.parent / name, manifest=SimpleNamespace(digest=f"digest of {name}"))
             for name in spec.inputs
         },
-        writer=Writer(folder),
+        writer=Writer(spec.name, folder),
+        declared=spec.reads,
         model=ModelConfig(path="some/model"),
         launch=launch,
         fingerprint="0" * 64,
@@ -81,7 +83,7 @@ def test_the_process_gets_its_job_and_its_files_become_the_artifact(spec, tmp_pa
         leave_adapter(command)
 
     task = task_for(spec, tmp_path, launch)
-    spec.run(task)
+    resolve(spec.run)(task)
     [(command, job)] = seen
     assert command == [sys.executable, "-m", "training.run", "--job"]
     assert (job.stage, job.model, job.fingerprint) == (spec.name, task.model, task.fingerprint)
@@ -91,16 +93,16 @@ def test_the_process_gets_its_job_and_its_files_become_the_artifact(spec, tmp_pa
     assert job.lineage == {name: f"digest of {name}" for name in spec.inputs}
     assert job.described.keys() == spec.reads.keys()
     assert job.described["curated_subset"]["rule"] == "vote_share"
-    assert [path.name for path in tmp_path.iterdir()] == ["adapter_model.safetensors"]
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter_model.safetensors", ".work"}
     assert pl.DataFrame(task.writer.tables["training_log"]).equals(LOG)
     assert task.writer.notes == {"training_questions": 6}
 
 
 def test_a_rival_that_is_not_wanted_is_an_empty_artifact_without_a_process(tmp_path):
     task = task_for(SFT_ADAPTER, tmp_path, launch=None, section=SftAdapterConfig(enabled=False))
-    SFT_ADAPTER.run(task)
+    resolve(SFT_ADAPTER.run)(task)
     assert task.writer.notes == {"skipped": "sft_adapter.enabled is false"}
-    assert task.writer.tables["training_log"].num_rows == 0
+    assert task.writer.tables == {}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,15 +118,14 @@ def test_what_a_process_leaves_that_fails_or_does_not_finish_is_no_adapter(tmp_p
     for launch, message in ((fail, "out of memory"), (stop_early, "distilled_adapter left no adapter")):
         task = task_for(DISTILLED_ADAPTER, tmp_path, launch)
         with pytest.raises(TrainingError, match=message):
-            DISTILLED_ADAPTER.run(task)
+            resolve(DISTILLED_ADAPTER.run)(task)
         assert (task.writer.tables, task.writer.notes) == ({}, {})
-        assert list(tmp_path.iterdir()) == []
+        assert [path.name for path in tmp_path.iterdir()] == [".work"]
 
 
 def test_the_curve_is_drawn_from_the_log_and_the_same_every_time():
-    manifest = SimpleNamespace(name="distilled_adapter")
-    artifact = SimpleNamespace(read=lambda: LOG, manifest=manifest)
-    first, second = DISTILLED_ADAPTER.plot(artifact), DISTILLED_ADAPTER.plot(artifact)
+    draw, adapter = resolve(DISTILLED_ADAPTER.plot), SimpleNamespace(read=lambda: LOG, name="distilled_adapter")
+    first, second = draw(adapter), draw(adapter)
     assert first.startswith(b"\x89PNG")
     assert first == second
-    assert SFT_ADAPTER.plot(SimpleNamespace(read=LOG.clear, manifest=manifest)) is None
+    assert draw(SimpleNamespace(read=LOG.clear, name="sft_adapter")) is None
