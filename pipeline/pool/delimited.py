@@ -24,7 +24,7 @@ class _Records:
         self.lines: list[Line] = []
         self._ahead: deque[Line] = deque()
         self._n_bytes = 0
-        self._file = read_lines(source.path)
+        self._file = read_lines(source)
         self._reader = self._new_reader()
         csv.field_size_limit(MAX_CELL_CHARS)
 
