@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from pipeline.answers.read import read_answers
 from pipeline.artifacts import ArtifactStore, ArtifactWriter
 from pipeline.errors import SourceError
 from pipeline.evaluation.config import EvaluationConfig
@@ -22,7 +23,7 @@ from pipeline.models import load_model
 from pipeline.pool.config import RawPoolConfig
 from pipeline.presets import load_config
 from pipeline.rollouts.config import RolloutsConfig
-from pipeline.rollouts.sampler import sample_rollouts
+from pipeline.rollouts.sample import Asking, sample_rollouts
 from pipeline.stage import OPTIONAL
 
 
@@ -39,8 +40,9 @@ def evaluate(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig
     for name, adapter in adapters.items():
         language_model = load_model(model, adapter)
         for split, (questions, gold) in tests.items():
-            rollouts = pl.concat(sample_rollouts(questions, language_model, sampling))
-            graded.append(grade(rollouts, gold, name, split))
+            rollouts = pl.concat(sample_rollouts(questions, language_model, Asking.of(sampling)))
+            answers = read_answers(rollouts, questions, language_model.tokenizer)
+            graded.append(grade(answers, gold, name, split))
             writer.append("predictions", graded[-1])
     predictions = pl.concat(graded)
     metrics = summarise(predictions, section)
