@@ -133,7 +133,9 @@ def has_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
 
     In a prompt it would pass for the chat template's own and could end the user's turn or begin another.
     """
-    return not set(tokenizer.all_special_ids).isdisjoint(tokenizer.encode(text, add_special_tokens=False))
+    # A template's own tokens, such as the begin of a turn, need not have a role that the tokenizer knows.
+    added = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return not (added | set(tokenizer.all_special_ids)).isdisjoint(tokenizer.encode(text, add_special_tokens=False))
 
 
 def _option_lines(options: Mapping[str, bool | int | float | str]) -> str:

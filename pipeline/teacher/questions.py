@@ -65,13 +65,11 @@ class Questions:
     def demonstrations(self) -> list[Demonstration]:
         """Return every question that has a majority with its representative rollout, sorted by id."""
         majority = self.pseudo_labels.lazy().select("id", "pseudo_answer", sample="representative").drop_nulls()
-        rollouts = self.rollouts.select("id", "sample", "prompt", "response")
-        shown = self.pool.join(rollouts.join(majority, on=["id", "sample"]).collect(), on="id").sort("id")
+        rollouts = self.rollouts.select("id", "sample", "prompt", "response").join(majority, on=["id", "sample"])
+        shown = self.pool.select("id", "question", "options").join(rollouts.collect(), on="id").sort("id")
         return [
             Demonstration(key, prompt, response, answer, Wording.of(question, options))
-            for key, prompt, response, answer, question, options in shown.select(
-                "id", "prompt", "response", "pseudo_answer", "question", "options"
-            ).iter_rows()
+            for key, question, options, _, prompt, response, answer in shown.iter_rows()
         ]
 
     def held(self, table: Literal["stem_scores", "rationale_scores", "stem_states"]) -> pl.LazyFrame:

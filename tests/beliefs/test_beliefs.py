@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pipeline.rollouts.sampler import PROMPT_TOO_LONG, sample_rollouts
 
 from pipeline import chain
 from pipeline.artifacts import ArtifactStore
@@ -20,7 +21,6 @@ from pipeline.models import load_tokenizer, model_fingerprint
 from pipeline.neurons.schemas import NEURON_SCORES
 from pipeline.prompts import render_question, render_teacher_prompt
 from pipeline.rollouts.config import RolloutsConfig
-from pipeline.rollouts.sampler import PROMPT_TOO_LONG, sample_rollouts
 from pipeline.table import conform
 from pipeline.teacher.context import assemble_contexts
 from pipeline.votes.schemas import PSEUDO_LABELS
