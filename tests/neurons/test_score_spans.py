@@ -48,7 +48,7 @@ def test_scorable_rollouts_are_the_rollouts_in_their_order_with_the_place_of_the
     got = scorable(shuffled.lazy(), ANSWER_ROWS.lazy()).collect()
     assert got.columns == list(COLUMNS)
     assert got.drop("answer_start", "answer_stop").equals(shuffled.select(got.columns[:-2]))
-    stated = dict(((row[0], row[1]), row[2:]) for row in ANSWER_ROWS.select("id", "sample", *COLUMNS[-2:]).iter_rows())
+    stated = {(row[0], row[1]): row[2:] for row in ANSWER_ROWS.select("id", "sample", *COLUMNS[-2:]).iter_rows()}
     for row in got.iter_rows(named=True):
         assert (row["answer_start"], row["answer_stop"]) == stated[row["id"], row["sample"]]
     assert got["answer_start"].null_count() == 4
