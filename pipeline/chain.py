@@ -17,7 +17,7 @@ from pipeline.errors import ArtifactError
 from pipeline.execution import Executor, InProcess
 from pipeline.fingerprint import reachable_code
 from pipeline.model_config import ModelConfig
-from pipeline.models import model_fingerprint
+from pipeline.model_fingerprint import model_fingerprint
 from pipeline.presets import load_config
 from pipeline.section import Section
 from pipeline.stage import SourceFile, StageSpec, Task, read_settings, resolve
@@ -81,7 +81,7 @@ class Materialization:
         with ExitStack() as stack:
             writers = {
                 name: stack.enter_context(store.write(name, self.fingerprint, settings, self.provenance))
-                for name in reversed(self.spec.artifacts)  # the stage's own is finished last
+                for name in reversed(tuple(self.spec.artifacts))  # the stage's own is finished last
             }
             task = self._task({name: writers[name] for name in self.spec.artifacts}, means)
             resolve(self.spec.run)(task)
@@ -148,7 +148,7 @@ class Materialization:
         def settings(stage: str, kind: type[Section]) -> Section:
             return read_settings(self.own_settings[stage], kind)
 
-        return resolve(self.spec.sources)(self.section, settings)  # type: ignore[no-any-return]
+        return resolve(self.spec.sources)(self.section, settings)
 
 
 def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run, means: Means | None = None) -> Outcome:
