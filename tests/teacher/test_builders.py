@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
 from pipeline.rollouts.config import Prompting
-from pipeline.teacher import BUILDERS
 from pipeline.teacher.builder import REACH, Choice, ContextRequest, balance_answers
+from pipeline.teacher.builders import BUILDERS
 from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.nearest import compare_all
 from pipeline.teacher.questions import Demonstration, Questions
