@@ -17,7 +17,6 @@ from pipeline.errors import ArtifactError
 from pipeline.execution import Executor, InProcess
 from pipeline.fingerprint import reachable_code
 from pipeline.model_config import ModelConfig
-from pipeline.models import model_fingerprint
 from pipeline.presets import load_config
 from pipeline.section import Section
 from pipeline.stage import SourceFile, StageSpec, Task, read_settings, resolve
@@ -107,7 +106,7 @@ class Materialization:
             command=self._command(),
             language_model=self.model,
             earlier=lambda recipe: store.of_recipe(name, recipe),
-            describe_code=_describe_code,
+            describe_code=describe_code,
             launch=means.launch,
             executor=means.executor,
         )
@@ -132,13 +131,13 @@ class Materialization:
             **_determining(spec, self.section, self.own_settings),
             "inputs": {name: artifact.manifest.digest for name, artifact in self.inputs.items()},
             "sources": [[source.name, source.digest()] for source in self._sources()],
-            "model": model_fingerprint(self.model) if self.model else None,
+            "model": _weights(self.model),
             "tables": {
                 table: schema.to_string(show_field_metadata=True, truncate_metadata=False)
                 for tables in spec.artifacts.values()
                 for table, schema in tables.items()
             },
-            **_describe_code(spec.modules),
+            **describe_code(spec.modules),
         }
 
     def _sources(self) -> Sequence[SourceFile]:
@@ -217,6 +216,15 @@ def _check_consistent(inputs: Mapping[str, Artifact], model: str | None, run: Ru
             )
 
 
-def _describe_code(modules: Sequence[str]) -> dict[str, Any]:
+def _weights(model: ModelConfig | None) -> str | None:
+    if model is None:
+        return None
+    from pipeline.models import model_fingerprint  # loads torch, which declaring assets does not need
+
+    return model_fingerprint(model)
+
+
+def describe_code(modules: Sequence[str]) -> dict[str, Any]:
+    """Return digest and libraries of the code that begins in some modules."""
     code = reachable_code(tuple(modules))
     return {"code": code.digest, "libraries": dict(code.libraries)}
