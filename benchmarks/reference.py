@@ -109,7 +109,7 @@ class ReferenceRun:
         both = (self.pool, self.held_out)
         return replace(
             self.pool,
-            pool=pl.concat([self.pool.pool.select(RAW_POOL.names), self.held_out.pool]),
+            pool=pl.concat([questions.pool.select(*RAW_POOL.names, "group") for questions in both]),
             pseudo_labels=pl.concat([questions.pseudo_labels for questions in both], how="vertical_relaxed"),
             rollouts=pl.concat([questions.rollouts for questions in both], how="vertical_relaxed"),
         )

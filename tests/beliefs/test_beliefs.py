@@ -119,7 +119,7 @@ def sampled(tiny_folder, tmp_path):
     }
     text = dict.fromkeys(set(POOL.names) - {"permutation"}, "")
     rows = [
-        text | {"id": key, "question": question, "options": options, "permutation": [1, 0]}
+        text | {"id": key, "group": key, "question": question, "options": options, "permutation": [1, 0]}
         | {"prompt": render_question(question, options[::-1])}
         for key, (question, options) in asked.items()
     ]  # fmt: skip

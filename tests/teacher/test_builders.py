@@ -16,7 +16,6 @@ from pipeline.teacher.builder import REACH, Choice, ContextRequest, balance_answ
 from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.nearest import compare_all
 from pipeline.teacher.questions import Demonstration, Questions
-from pipeline.teacher.wording import Wording
 
 INTS, FLOATS = pl.List(pl.Int32), pl.List(pl.Float32)
 KINDS = {"neurons": INTS, "state": FLOATS}
@@ -170,8 +169,7 @@ def test_demonstrations_show_the_prompt_that_their_rollout_saw():
 
 
 def choices(answers):
-    wording = Wording.of("", [])
-    return [Choice(Demonstration(str(i), "", "", answer, wording), None) for i, answer in enumerate(answers)]
+    return [Choice(Demonstration(str(i), "", "", answer, str(i)), None) for i, answer in enumerate(answers)]
 
 
 @given(st.lists(st.sampled_from("abc")), st.integers(1, 8))
