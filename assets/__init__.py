@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import dagster as dg
 
@@ -10,7 +10,7 @@ from assets.console import plain_console
 from assets.keys import asset_key
 from assets.resources import StoreResource
 from assets.run_config import run_config
-from assets.sources import GROUP, build_sources
+from assets.sources import build_sources
 from assets.stages import build_assets
 from pipeline.config import Config
 from pipeline.paths import PROJECT_ROOT
@@ -33,6 +33,11 @@ def run_name(preset: str) -> str:
     return Path(preset).stem
 
 
+def resources(config: Config) -> dict[str, Any]:
+    """Return what all assets share: the store, and the model's section as a form."""
+    return {"store": StoreResource(root=STORE), "model": run_config(config.model, base=dg.ConfigurableResource)()}
+
+
 def build_definitions(
     preset: str,
     config: Config | None = None,
@@ -46,9 +51,9 @@ def build_definitions(
     """
     settings = config or load_config(preset)
     run = open_store(PROJECT_ROOT / STORE).run(run or run_name(preset)).name
-    model = run_config(settings.model, base=dg.ConfigurableResource)
     optional = [asset_key(run, name) for spec in specs if spec.optional for name in spec.artifacts]
     curation = dg.AssetSelection.groups("curation")
+    sources = build_sources(specs, settings, run)
     jobs = [
         dg.define_asset_job(
             "all_stages",
@@ -58,12 +63,12 @@ def build_definitions(
         dg.define_asset_job("curation", curation, description="From raw pool to teacher contexts."),
         observe := dg.define_asset_job(
             "observe_sources",
-            dg.AssetSelection.groups(GROUP, include_sources=True),
+            dg.AssetSelection.assets(*(source.key for source in sources)),
             description="Looks at files and model, so that the marks of what is stale are true.",
         ),
     ]
     return dg.Definitions(
-        assets=[*build_sources(specs, settings, run), *build_assets(specs, settings, run)],
+        assets=[*sources, *build_assets(specs, settings, run)],
         jobs=jobs,
         schedules=[
             dg.ScheduleDefinition(name="daily_observation", job=observe, cron_schedule="0 2 * * *"),
@@ -76,7 +81,7 @@ def build_definitions(
                 description="Curates again; stages of which nothing changed are not recomputed.",
             ),
         ],
-        resources={"store": StoreResource(root=STORE), "model": model()},
+        resources=resources(settings),
         loggers={"console": plain_console},
         executor=look_up(EXECUTORS, executor, "NEURON_OPSD_EXECUTOR"),
     )

@@ -19,7 +19,10 @@ class _PlainFormatter(logging.Formatter):
 
 def _says_something(record: logging.LogRecord) -> bool:
     event = getattr(record, "dagster_meta", {}).get("dagster_event")
-    return event is None or getattr(event, "event_type_value", "") == "STEP_FAILURE"
+    if event is None:
+        return True
+    # Who interrupts a run knows why it failed.
+    return bool(event.is_step_failure) and event.step_failure_data.error_source.name != "INTERRUPT"
 
 
 @dg.logger({"log_level": dg.Field(str, default_value="INFO", is_required=False)}, description="One line per message.")

@@ -66,8 +66,7 @@ class _StageAsset:
 
     def _specs(self) -> Iterator[dg.AssetSpec]:
         spec = self.spec
-        # Settings that are read come from the artifact that they made, so it must be there.
-        before = dict.fromkeys([*spec.inputs, *spec.after, *spec.reads, *sources_of(spec)])
+        before = [*spec.inputs, *spec.after, *sources_of(spec)]
         for name, tables in spec.artifacts.items():
             yield dg.AssetSpec(
                 asset_key(self.run, name),
@@ -89,9 +88,7 @@ class _StageAsset:
         asset = asset_key(self.run, self.spec.name)
         return [dg.AssetCheckSpec(REFUSED_SHARE, asset=asset, blocking=True, description=described)]
 
-    def _run(
-        self, context: dg.AssetExecutionContext, run: Run, section: Section, model: ModelConfig
-    ) -> Iterator[Any]:
+    def _run(self, context: dg.AssetExecutionContext, run: Run, section: Section, model: ModelConfig) -> Iterator[Any]:
         refusal = None
         try:
             outcome = materialize(self.spec, section, model, run, Means(launch=_launcher(context)))

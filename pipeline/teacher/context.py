@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.models import encode_chat
 from pipeline.prompts import render_demonstrations, render_teacher_prompt
 from pipeline.registry import look_up
-from pipeline.teacher import BUILDERS
 from pipeline.teacher.builder import Choice, ContextRequest, balance_answers
+from pipeline.teacher.builders import BUILDERS
 from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.questions import Questions, QuestionSet
 from pipeline.teacher.schemas import TEACHER_CONTEXTS

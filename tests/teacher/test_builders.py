@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
 from pipeline.prompts import render_question
-from pipeline.teacher import BUILDERS
+from pipeline.teacher.builders import BUILDERS
 from pipeline.teacher.builder import REACH, Choice, ContextRequest, balance_answers
 from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.nearest import compare_all

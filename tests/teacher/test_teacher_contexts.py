@@ -14,7 +14,7 @@ from pipeline.models import encode_chat
 from pipeline.prompts import render_demonstrations, render_question, render_teacher_prompt
 from pipeline.retrieval.sets import jaccard
 from pipeline.table import conform
-from pipeline.teacher import BUILDERS
+from pipeline.teacher.builders import BUILDERS
 from pipeline.teacher.config import BuilderName, TeacherContextsConfig
 from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.questions import Questions
