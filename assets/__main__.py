@@ -28,7 +28,7 @@ _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 2 a user error, 130 interrupted; each said in one line."""
+    """Run the command line and return the exit status: 0 done, 2 a user error, 130 interrupted."""
     options = _parser().parse_args(arguments)
     try:
         _end_alike()

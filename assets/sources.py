@@ -14,6 +14,7 @@ from assets.keys import asset_key
 from pipeline.config import Config
 from pipeline.digests import digest_json
 from pipeline.errors import CurationError
+from pipeline.model_fingerprint import model_fingerprint
 from pipeline.section import Section
 from pipeline.stage import StageSpec, read_settings, resolve
 from pipeline.stages import stage_of
@@ -37,7 +38,9 @@ def versions_of(spec: StageSpec, provenance: Mapping[str, Any]) -> dict[str, str
 
 def build_sources(specs: Sequence[StageSpec], config: Config, run: str) -> list[dg.SourceAsset]:
     """Return the source assets of a run; what they observe is what ``config`` names."""
-    model = _observable(run, MODEL, "Weights and settings of the language model.", lambda: _observe_model(config))
+    model = _observable(
+        run, MODEL, "Weights and settings of the language model.", lambda: model_fingerprint(config.model)
+    )
     return [_files_asset(spec, config, run) for spec in specs if spec.sources is not None] + [model]
 
 
@@ -65,12 +68,6 @@ def _observe_files(spec: StageSpec, config: Config) -> str:
 
     files = resolve(str(spec.sources))(getattr(config, spec.key), settings)
     return digest_json([[file.name, file.digest()] for file in files])
-
-
-def _observe_model(config: Config) -> str:
-    from pipeline.models import model_fingerprint  # loads torch
-
-    return model_fingerprint(config.model)
 
 
 def _files(spec: StageSpec) -> str:

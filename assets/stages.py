@@ -123,7 +123,7 @@ def _report(context: dg.AssetExecutionContext, sources: Mapping[dg.AssetKey, str
     """Record what a stage found outside the store, unless it is what was observed last."""
     for key, version in sources.items():
         known = context.instance.fetch_observations(key, limit=1).records
-        if not known or known[0].asset_observation.data_version != version:  # type: ignore[union-attr]
+        if not known or known[0].asset_observation.data_version != version:
             context.log_event(dg.AssetObservation(key, tags={"dagster/data_version": version}))
 
 

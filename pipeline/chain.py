@@ -17,6 +17,7 @@ from pipeline.errors import ArtifactError
 from pipeline.execution import Executor, InProcess
 from pipeline.fingerprint import reachable_code
 from pipeline.model_config import ModelConfig
+from pipeline.model_fingerprint import model_fingerprint
 from pipeline.presets import load_config
 from pipeline.section import Section
 from pipeline.stage import SourceFile, StageSpec, Task, read_settings, resolve
@@ -80,7 +81,7 @@ class Materialization:
         with ExitStack() as stack:
             writers = {
                 name: stack.enter_context(store.write(name, self.fingerprint, settings, self.provenance))
-                for name in reversed(self.spec.artifacts)  # the stage's own is finished last
+                for name in reversed(tuple(self.spec.artifacts))  # the stage's own is finished last
             }
             task = self._task({name: writers[name] for name in self.spec.artifacts}, means)
             resolve(self.spec.run)(task)
@@ -131,7 +132,7 @@ class Materialization:
             **_determining(spec, self.section, self.own_settings),
             "inputs": {name: artifact.manifest.digest for name, artifact in self.inputs.items()},
             "sources": [[source.name, source.digest()] for source in self._sources()],
-            "model": _weights(self.model),
+            "model": model_fingerprint(self.model) if self.model else None,
             "tables": {
                 table: schema.to_string(show_field_metadata=True, truncate_metadata=False)
                 for tables in spec.artifacts.values()
@@ -147,7 +148,7 @@ class Materialization:
         def settings(stage: str, kind: type[Section]) -> Section:
             return read_settings(self.own_settings[stage], kind)
 
-        return resolve(self.spec.sources)(self.section, settings)  # type: ignore[no-any-return]
+        return resolve(self.spec.sources)(self.section, settings)
 
 
 def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run, means: Means | None = None) -> Outcome:
@@ -214,14 +215,6 @@ def _check_consistent(inputs: Mapping[str, Artifact], model: str | None, run: Ru
                 f"'{name}' of run '{run.name}' was made with other weights or in another dtype than model.path has "
                 f"now: materialize '{name}' again"
             )
-
-
-def _weights(model: ModelConfig | None) -> str | None:
-    if model is None:
-        return None
-    from pipeline.models import model_fingerprint  # loads torch, which declaring assets does not need
-
-    return model_fingerprint(model)
 
 
 def describe_code(modules: Sequence[str]) -> dict[str, Any]:

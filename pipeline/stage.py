@@ -178,4 +178,4 @@ def read_settings(values: Mapping[str, Any], kind: type[T]) -> T:
 def resolve(reference: str) -> Callable[..., Any]:
     """Return the function that ``module:function`` names."""
     module, _, name = reference.partition(":")
-    return getattr(import_module(module), name)  # type: ignore[no-any-return]
+    return getattr(import_module(module), name)

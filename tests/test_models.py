@@ -5,7 +5,8 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.model_config import ModelConfig
-from pipeline.models import load_model, model_fingerprint
+from pipeline.model_fingerprint import model_fingerprint
+from pipeline.models import load_model
 
 
 def test_unknown_model_path():

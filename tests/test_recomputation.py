@@ -58,12 +58,7 @@ def changed(value):
 
 
 def settings():
-    return [
-        (section, name)
-        for section, values in Config()
-        if section != "model"
-        for name in values.model_dump()
-    ]
+    return [(section, name) for section, values in Config() if section != "model" for name in values.model_dump()]
 
 
 @pytest.mark.parametrize(("section", "name"), settings(), ids=".".join)

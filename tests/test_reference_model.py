@@ -8,6 +8,7 @@ import random
 
 import polars as pl
 import pytest
+from pipeline.rollouts.sampler import sample_rollouts
 
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
 from pipeline.evaluation.grade import grade
@@ -16,7 +17,6 @@ from pipeline.models import load_model
 from pipeline.presets import load_config
 from pipeline.prompts import render_demonstrations, render_teacher_prompt
 from pipeline.reference.world import World, WorldConfig, in_domain_questions, pool_questions
-from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.votes.config import PseudoLabelsConfig
 from pipeline.votes.vote import vote
 

@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from pipeline.adapters.config import TrainingConfig
 from pipeline.adapters.job import TrainingJob
-from pipeline.models import model_fingerprint
+from pipeline.model_fingerprint import model_fingerprint
 from training.objectives.objective import Objective
 
 # Jinja; what fills the fields is never read as a template itself.

@@ -39,7 +39,8 @@ def run(task: Task[NeuronScoresConfig]) -> None:
         share = len(ids) / max(rows.height, 1)
         return scorer().score(rows, lambda n: done(n * share))._asdict()
 
-    task.writer.footer |= scorer().describe()
+    stack = scorer().stack
+    task.writer.footer |= {"n_layers": str(stack.n_layers), "d_mlp": str(stack.d_mlp)}
     recipe = {"settings": task.section.material()}
     task.make_shards(tuple(task.writer.tables), keys, recipe, ("pipeline.neurons.score",), compute)
     task.writer.notes = _summarise(task, rollouts.n_rows, scorer().n_neurons)

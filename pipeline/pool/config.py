@@ -38,10 +38,6 @@ class RawPoolConfig(Section):
     """Show the options in an order drawn per question, against bias for positions; off keeps the source's."""
     seed: int = 0
     """Seed of the order of the options, combined with the question id."""
-    instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is the letter of your choice."
-    """Text appended to every question in the prompt; empty for none."""
-    open_instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is your answer."
-    """The same for questions without options; empty for none."""
     max_question_chars: int = Field(default=20_000, ge=1)
     """Longer questions, options included, are quarantined (characters)."""
     max_quarantined_share: float = Field(default=0.05, ge=0, le=1)

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 from fsspec.core import url_to_fs
 
-from pipeline.digests import digest_file, digest_json
+from pipeline.digests import digest_json, digest_unchanged
 from pipeline.errors import SourceError
 from pipeline.pool.config import RawPoolConfig
 
@@ -79,7 +79,9 @@ class Source:
             return self.revision
         if isinstance(self.path, Path) and self.path.is_dir():
             files = sorted(path for path in self.path.rglob("*") if path.is_file())
-            return digest_json({path.relative_to(self.path).as_posix(): digest_file(path) for path in files})
+            return digest_json({path.relative_to(self.path).as_posix(): digest_unchanged(path) for path in files})
+        if isinstance(self.path, Path):
+            return digest_unchanged(self.path)
         with self.open() as file:
             return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # any that has readinto
 

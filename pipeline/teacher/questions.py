@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from pipeline.errors import ConfigError
 from pipeline.neurons.schemas import RATIONALE_SCORES, STEM_SCORES, STEM_STATES
-from pipeline.prompts import reorder_options
 
 QuestionSet = Literal["representative", "union"]
 """Which neurons stand for a question: those of its representative rollout, or of all its rollouts together."""
@@ -21,7 +20,7 @@ class Demonstration:
 
     id: str
     prompt: str
-    """As the rollout saw it, options in its order."""
+    """What the rollout saw, options in its order."""
     response: str
     answer: str
     """Pseudo-answer; the option's text for a question with options."""
@@ -67,17 +66,11 @@ class Questions:
     def demonstrations(self) -> list[Demonstration]:
         """Return every question that has a majority with its representative rollout, sorted by id."""
         majority = self.pseudo_labels.lazy().select("id", "pseudo_answer", sample="representative").drop_nulls()
-        rollouts = self.rollouts.select("id", "sample", "response", order="permutation")
-        shown = self.pool.join(rollouts.join(majority, on=["id", "sample"]).collect(), on="id").sort("id")
+        rollouts = self.rollouts.select("id", "sample", "prompt", "response").join(majority, on=["id", "sample"])
+        shown = self.pool.select("id", "group").join(rollouts.collect(), on="id").sort("id")
         return [
-            Demonstration(
-                row["id"],
-                reorder_options(row["prompt"], row["question"], row["options"], row["permutation"], row["order"]),
-                row["response"],
-                row["pseudo_answer"],
-                row["group"],
-            )
-            for row in shown.iter_rows(named=True)
+            Demonstration(key, prompt, response, answer, group)
+            for key, group, _, prompt, response, answer in shown.iter_rows()
         ]
 
     def held(self, table: Literal["stem_scores", "rationale_scores", "stem_states"]) -> pl.LazyFrame:

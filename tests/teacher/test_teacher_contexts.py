@@ -13,14 +13,16 @@ from pipeline.errors import ConfigError
 from pipeline.models import encode_chat
 from pipeline.prompts import render_demonstrations, render_question, render_teacher_prompt
 from pipeline.retrieval.sets import jaccard
+from pipeline.rollouts.config import Prompting
 from pipeline.table import conform
+from pipeline.teacher import context
 from pipeline.teacher.builders import BUILDERS
 from pipeline.teacher.config import BuilderName, TeacherContextsConfig
-from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.questions import Questions
 from pipeline.teacher.schemas import TEACHER_CONTEXTS
 from pipeline.teacher.uniform import _draw_all
 
+PLAIN = Prompting(instruction="", open_instruction="")
 TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}<|assistant|>"
 
 
@@ -50,25 +52,24 @@ def question_tables(entries):
     pool, labels, rollouts, scores, stems, states = [], [], [], [], [], []
     groups = groups_of(entries)
     for key, (question, options, neuron_sets, representative) in entries.items():
-        shown = {"permutation": list(range(len(options))), "prompt": render_question(question, options)}
-        pool.append({"id": key, "question": question, "options": options, "group": groups[key], **shown})
+        order, prompt = list(range(len(options))), render_question(question, options)
+        pool.append({"id": key, "question": question, "options": options, "permutation": order, "group": groups[key]})
         answer = None if representative is None else f"answer {len(neuron_sets[representative]) % 2}"
         labels.append({"id": key, "representative": representative, "pseudo_answer": answer})
         for sample, neurons in enumerate(neuron_sets):
             response = f"because {key}-{sample}. Answer: A"
-            rollouts.append({"id": key, "sample": sample, "response": response, "permutation": shown["permutation"]})
+            rollouts.append({"id": key, "sample": sample, "prompt": prompt, "response": response})
             scores.append({"id": key, "sample": sample, "neurons": sorted(neurons)})
         stems.append({"id": key, "neurons": sorted(neuron_sets[0])})
         states.append({"id": key, "state": [float(n in neuron_sets[0]) for n in range(60)]})
     ints, strings, sample = pl.List(pl.Int32), pl.List(pl.String), {"sample": pl.Int32}
-    texts = {"id": pl.String, "question": pl.String, "options": strings, "permutation": ints, "prompt": pl.String}
-    texts["group"] = pl.String
+    texts = {"id": pl.String, "question": pl.String, "options": strings, "permutation": ints, "group": pl.String}
     sets = {"id": pl.String, "neurons": ints}
     per_rollout = pl.LazyFrame(scores, schema=sets | sample)
     return Questions(
         pl.DataFrame(pool, schema=texts),
         pl.DataFrame(labels, schema={"id": pl.String, "representative": pl.Int32, "pseudo_answer": pl.String}),
-        pl.LazyFrame(rollouts, schema={"id": pl.String, "response": pl.String, "permutation": ints} | sample),
+        pl.LazyFrame(rollouts, schema={"id": pl.String, "prompt": pl.String, "response": pl.String} | sample),
         per_rollout,
         pl.LazyFrame(stems, schema=sets),
         per_rollout,
@@ -90,6 +91,10 @@ def random_entries(n, seed=0, n_neurons=60):
 
 def reverse_rows(questions):
     return Questions(*(getattr(questions, table.name).reverse() for table in fields(Questions)))
+
+
+def assemble_contexts(targets, sources, tokenizer, config, prompting=PLAIN, **chosen):
+    return context.assemble_contexts(targets, sources, tokenizer, config, prompting, **chosen)
 
 
 def row(contexts, key):
@@ -138,7 +143,7 @@ def test_neuron_overlap_equals_brute_force(tokenizer, question_set):
         )
         return pl.Series(sorted(shown)).to_numpy()
 
-    contexts = assemble_contexts(POOL, POOL, tokenizer, LARGE, question_set)
+    contexts = assemble_contexts(POOL, POOL, tokenizer, LARGE, question_set=question_set)
     for got in contexts.to_dicts():
         target = ENTRIES[got["id"]]
         taken, expected = {GROUPS[got["id"]]}, []
@@ -236,7 +241,7 @@ def test_budget_drops_whole_demonstrations_least_similar_first(tokenizer, budget
     targets = POOL.only(["q001", "q010", "q044"])
     contexts, whole = (assemble_contexts(targets, POOL, tokenizer, c) for c in (config, roomy))
     responses = {(r["id"], r["sample"]): r["response"] for r in POOL.rollouts.collect().to_dicts()}
-    prompts = dict(POOL.pool.select("id", "prompt").iter_rows())
+    prompts = {key: render_question(question, options) for key, (question, options, *_) in ENTRIES.items()}
 
     def rendered(ids):
         return render_demonstrations([(prompts[key], responses[key, ENTRIES[key][3]]) for key in ids])
@@ -254,6 +259,16 @@ def test_budget_drops_whole_demonstrations_least_similar_first(tokenizer, budget
         assert not shown or got["n_teacher_tokens"] <= budget
         if got["n_dropped"]:
             assert n_tokens(rendered(all_shown[got["n_dropped"] - 1 :]), key) > budget
+
+
+def test_the_students_prompt_is_worded_as_its_rollouts_with_the_options_in_the_pools_order(tokenizer):
+    pool = question_tables({"t": ("T?", ["x", "y", "z"], [{1}], 0), "d": ("D?", [], [{1}], 0)})
+    order = pl.Series([[2, 0, 1], []], dtype=pl.List(pl.Int32))
+    pool = replace(pool, pool=pool.pool.with_columns(permutation=order))
+    prompting = Prompting(instruction="Go.", open_instruction="Say.", permute_options=True)
+    contexts = assemble_contexts(pool, pool, tokenizer, LARGE, prompting)
+    assert contexts["prompt"].to_list() == ["D?\n\nSay.", "T?\nA. z\nB. x\nC. y\n\nGo."]
+    assert row(contexts, "t")["privileged_context"] == render_demonstrations([("D?", "because d-0. Answer: A")])
 
 
 def test_template_syntax_in_questions_and_responses_stays_text(tokenizer):
