@@ -11,9 +11,10 @@ from assets.resources import StoreResource
 from assets.run_config import read_section, run_config
 from assets.sources import sources_of, versions_of
 from pipeline.adapters.process import run_process
-from pipeline.chain import Means, Outcome, describe_code, materialize
+from pipeline.chain import Means, Outcome, materialize
 from pipeline.config import Config
 from pipeline.errors import CurationError, QuarantineError
+from pipeline.fingerprint import reachable_code
 from pipeline.model_config import ModelConfig
 from pipeline.section import Section
 from pipeline.stage import StageSpec
@@ -73,7 +74,7 @@ class _StageAsset:
                 deps=[asset_key(self.run, dependency) for dependency in before],
                 group_name=spec.group,
                 description=spec.description if name == spec.name else spec.companions[name].description,
-                code_version=describe_code(spec.modules)["code"][:16],
+                code_version=reachable_code(spec.modules).digest[:16],
                 skippable=len(spec.artifacts) > 1,
                 metadata={"dagster/column_schema": column_schema(tables)},
             )

@@ -107,7 +107,7 @@ class Materialization:
             command=self._command(),
             language_model=self.model,
             earlier=lambda recipe: store.of_recipe(name, recipe),
-            describe_code=describe_code,
+            describe_code=_describe_code,
             launch=means.launch,
             executor=means.executor,
         )
@@ -138,7 +138,7 @@ class Materialization:
                 for tables in spec.artifacts.values()
                 for table, schema in tables.items()
             },
-            **describe_code(spec.modules),
+            **_describe_code(spec.modules),
         }
 
     def _sources(self) -> Sequence[SourceFile]:
@@ -217,7 +217,6 @@ def _check_consistent(inputs: Mapping[str, Artifact], model: str | None, run: Ru
             )
 
 
-def describe_code(modules: Sequence[str]) -> dict[str, Any]:
-    """Return digest and libraries of the code that begins in some modules."""
+def _describe_code(modules: Sequence[str]) -> dict[str, Any]:
     code = reachable_code(tuple(modules))
     return {"code": code.digest, "libraries": dict(code.libraries)}
