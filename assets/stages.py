@@ -1,5 +1,6 @@
 """The asset graph, from the list of stages: one asset per stage, or several where it makes several artifacts."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -132,12 +133,11 @@ def _launcher(context: dg.AssetExecutionContext) -> Callable[[Sequence[str]], No
     """Return what runs a command as a Dagster Pipes process, which reports its progress to the run."""
 
     def launch(command: Sequence[str]) -> None:
-        # Not PipesSubprocessClient: interrupted, it waits 20 s for the process and then leaves it running.
-        with dg.open_pipes_session(
-            context=context,
-            context_injector=dg.PipesTempFileContextInjector(),
-            message_reader=dg.PipesTempFileMessageReader(),
-        ) as session:
-            run_process(command, session.get_bootstrap_env_vars())
+        injector, reader = dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.PreviewWarning)  # 1.13 warns of what its own session calls
+            # Not PipesSubprocessClient: interrupted, it waits 20 s for the process and then leaves it running.
+            with dg.open_pipes_session(context=context, context_injector=injector, message_reader=reader) as session:
+                run_process(command, session.get_bootstrap_env_vars())
 
     return launch
