@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
@@ -76,6 +75,8 @@ def load_model(config: ModelConfig, adapter: Path | None = None) -> LanguageMode
     # Only safetensors: other weights are pickles, which can run code and which the fingerprint does not cover.
     model = _from_pretrained(AutoModelForCausalLM, config, dtype=config.dtype, use_safetensors=True)
     if adapter is not None:
+        from peft import PeftModel  # seconds of imports, for adapters only
+
         with warnings.catch_warnings():
             # PEFT 0.21 asks transformers 5.23 for an attribute that the latter has renamed.
             warnings.filterwarnings(

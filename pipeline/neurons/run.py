@@ -11,12 +11,13 @@ from typing import Any
 import polars as pl
 
 from pipeline.digests import digest_json
-from pipeline.errors import ArtifactError, ModelError
+from pipeline.errors import ArtifactError
 from pipeline.models import load_model
 from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.confounds import describe_confounds
 from pipeline.neurons.mui import model_utilization
 from pipeline.neurons.score import NeuronScorer, scorable
+from pipeline.neurons.unscored import check_unscored
 from pipeline.stage import Task
 from pipeline.store.artifact import Artifact
 
@@ -44,20 +45,7 @@ def run(task: Task[NeuronScoresConfig]) -> None:
     recipe = {"settings": task.section.material()}
     task.make_shards(tuple(task.writer.tables), keys, recipe, ("pipeline.neurons.score",), compute)
     task.writer.notes = _summarise(task, rollouts.n_rows, scorer().n_neurons)
-    check(task.writer.notes, task.section)
-
-
-def check(notes: Mapping[str, Any], section: NeuronScoresConfig) -> None:
-    """Raise ModelError when a larger share of the rollouts than allowed cannot be scored."""
-    n_rollouts, unscored = notes["rollouts"], notes["rollouts"] - notes["scored"]
-    share = unscored / max(n_rollouts, 1)
-    if share > section.max_unscored_share:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in notes["unscored"].items())
-        raise ModelError(
-            f"{unscored} of {n_rollouts} rollouts cannot be scored ({share:.1%}, allowed "
-            f"{section.max_unscored_share:.1%}): {reasons}; mend the model, sample again with model.dtype=float32, or "
-            "raise neuron_scores.max_unscored_share"
-        )
+    check_unscored(task.writer.notes, task.section)
 
 
 class _Rollouts:

@@ -96,14 +96,7 @@ def sample_rollouts(
         ModelError: One response alone exceeds the device's memory, or the logits are not finite.
     """
     shown = _show(questions, language_model.tokenizer, asking, contexts)
-    requests: list[Request] = []
-    refused: list[Completion] = []
-    for key, prompt in shown.items():
-        request = Request(*key, derive_seed(asking.seed, *key), prompt.prompt_ids, prompt.watched_ids)
-        if prompt.is_refused:
-            refused.append(Completion(request, [], [], SPECIAL_TOKEN_IN_PROMPT, None, []))
-        else:
-            requests.append(request)
+    requests, refused = _requests(shown, asking.seed)
     generator = generator or TransformersGenerator(language_model, asking.batch_tokens)
     for completions in generator.sample(requests, asking.sampling):
         yield _table(completions, shown, language_model.tokenizer)
@@ -137,6 +130,19 @@ def _show(
             )
             shown |= {(row["id"], sample): prepared for sample in samples}
     return shown
+
+
+def _requests(shown: Mapping[tuple[str, int], _Shown], seed: int) -> tuple[list[Request], list[Completion]]:
+    """Return what is asked, and the rows of prompts that are not."""
+    requests: list[Request] = []
+    refused: list[Completion] = []
+    for key, prompt in shown.items():
+        request = Request(*key, derive_seed(seed, *key), prompt.prompt_ids, prompt.watched_ids)
+        if prompt.is_refused:
+            refused.append(Completion(request, [], [], SPECIAL_TOKEN_IN_PROMPT, None, []))
+        else:
+            requests.append(request)
+    return requests, refused
 
 
 def _table(

@@ -1,7 +1,4 @@
-"""The builders of contexts by the names that the configuration has for them.
-
-Apart from the package itself, so that who reads its settings loads no builder and does not depend on their code.
-"""
+"""The context builders: a new one is a file, a line here and its name in ``pipeline.teacher.config``."""
 
 from collections.abc import Mapping
 from typing import Final
