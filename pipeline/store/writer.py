@@ -7,7 +7,7 @@ later run of the same fingerprint keeps those that it finds.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 import pyarrow as pa
@@ -34,6 +34,12 @@ class ArtifactWriter:
         self.footer = {"fingerprint": fingerprint}
         """Metadata of the Parquet footers, besides artifact and schema version."""
         self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._close()
 
     def append(self, table: str, rows: pl.DataFrame) -> None:
         """Append rows to a table as one row group; raises ArtifactError when they do not fit its schema."""
@@ -75,10 +81,9 @@ class ArtifactWriter:
         for table, schema in self.tables.items():
             if table not in self._writers and not self.shards(table):
                 self.append(table, pl.DataFrame(schema.empty_table()))
-        self.close()
+        self._close()
 
-    def close(self) -> None:
-        """Close the files."""
+    def _close(self) -> None:
         for writer in self._writers.values():
             writer.close()
 
