@@ -20,7 +20,7 @@ from pipeline.table import ENCODINGS, SCHEMA_VERSION, conform
 class ArtifactWriter:
     """Collects the tables and files of one artifact."""
 
-    def __init__(self, name: str, folder: Path, tables: Tables, fingerprint: str) -> None:
+    def __init__(self, name: str, folder: Path, tables: Tables) -> None:
         """Write into ``folder``, where an earlier attempt of the same fingerprint may have left shards."""
         self.name = name
         self.folder = folder
@@ -31,8 +31,10 @@ class ArtifactWriter:
         """Set to leave nothing behind when the writing ends without error."""
         self.notes: dict[str, Any] = {}
         """Figures for people."""
-        self.footer = {"fingerprint": fingerprint}
-        """Metadata of the Parquet footers, besides artifact and schema version."""
+        self.footer: dict[str, str] = {}
+        """Metadata of the Parquet footers, besides artifact and schema version. Files do not name the fingerprint: what
+        other code made with the same result has the same digest, and is no news to the stages after it.
+        """
         self._writers: dict[str, pq.ParquetWriter] = {}
 
     def __enter__(self) -> Self:
