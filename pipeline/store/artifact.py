@@ -83,7 +83,7 @@ class Artifact:
         for path in files:
             try:
                 stored = pq.read_schema(path)
-            except (OSError, pa.ArrowInvalid) as error:
+            except (OSError, pa.ArrowException) as error:
                 raise ArtifactError(f"{path} is missing or not Parquet: {self._remedy}") from error
             if not stored.equals(self.tables[self.path(table).stem]):
                 raise ArtifactError(f"{path} does not have the declared schema: {self._remedy}")
@@ -98,7 +98,7 @@ class Artifact:
         """Return a whole table; raises ArtifactError when it is missing, damaged or has another schema."""
         try:
             return self.scan(table).collect()
-        except (pl.exceptions.ComputeError, OSError) as error:
+        except (pl.exceptions.PolarsError, OSError) as error:
             raise ArtifactError(f"{self.path(table)} cannot be read: {self._remedy}") from error
 
     @property

@@ -97,7 +97,7 @@ class ArtifactWriter:
     def _is_own(self, path: Path, number: int) -> bool:
         try:
             found = pq.read_metadata(path).metadata or {}
-        except (OSError, pa.ArrowInvalid):
+        except (OSError, pa.ArrowException):
             return False
         wanted = {"artifact": self.name, "shard": str(number), **self.footer}
         return all(found.get(key.encode()) == value.encode() for key, value in wanted.items())

@@ -1,5 +1,6 @@
 """Artifacts are whole or absent, found by content, shown by runs, and noticed when changed."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pipeline.errors import ArtifactError, ConfigError
 from pipeline.store import artifact as artifact_module
 from pipeline.store import part as part_module
 from pipeline.store.artifact import find_intact
+from pipeline.store.part import held
 from pipeline.store.store import Store
 
 
@@ -323,6 +325,30 @@ def test_what_a_killed_process_left_is_taken_over(store):
     shutil.rmtree(store.folder("lines", "f"))
     assert write_lines(store).read().equals(ROWS)
     assert names(store.artifacts / "lines") == {"f", ".lock"}
+
+
+def test_a_lock_that_was_removed_since_it_was_opened_is_none(tmp_path, monkeypatch):
+    part, flock = tmp_path / ".f.0.part", fcntl.flock
+
+    def be_late(lock, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        with held(part) as free:  # by another, from begin to end
+            assert free
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", be_late)
+    with held(part) as first, held(part) as second:
+        assert (first, second) == (True, False)
+
+
+def test_the_youngest_artifact_of_a_recipe_comes_first(store):
+    for fingerprint in "gfh":
+        make(store, {"q": "k"}, fingerprint)
+    make(store, {"q": "k"}, "e", recipe="other")
+    os.utime(store.folder("scores", "f") / "manifest.json", (2**33, 2**33))
+    recipe = store.find("scores", "f").manifest.recipe
+    assert [found.manifest.fingerprint for found in store.of_recipe("scores", recipe)] == ["f", "h", "g"]
+    assert store.of_recipe("scores", "none") == store.of_recipe("lines", recipe) == []
 
 
 def test_a_reader_never_sees_half_an_artifact(store):

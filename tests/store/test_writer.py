@@ -20,6 +20,7 @@ from pipeline.table import SCHEMA_VERSION
         (ROWS.with_columns(text=pl.lit(None, dtype=pl.String)), "lines/lines: column 'text' holds nulls"),
         (ROWS.with_columns(text=pl.Series([["a"], ["b"]])), "lines/lines: "),
         (ROWS.with_columns(line=pl.Series([1.5, 2.0])), "lines/lines: "),
+        (ROWS.with_columns(line=pl.Series([b"a", b"b"])), "lines/lines: "),
     ],
 )
 def test_rows_that_do_not_fit_the_schema_are_refused(store, rows, message):
@@ -123,6 +124,20 @@ def test_shards_of_another_fingerprint_are_not_kept(store):
     cut_off(store, range(2))
     assert write_shards(store, range(2), fingerprint="g") == [False, False]
     assert write_shards(store, range(2)) == [True, True]
+
+
+def test_of_two_that_are_cut_off_the_first_ones_shards_are_kept(store):
+    rows = rows_of(["q"], {"q": "k"})
+    with (
+        pytest.raises(KeyboardInterrupt),
+        store.write("scores", "f", {}, {}) as first,
+        store.write("scores", "f", {}, {}) as second,
+    ):
+        first.write_shard(0, rows)
+        second.write_shard(1, rows)
+        raise KeyboardInterrupt
+    assert {path.name for path in (store.artifacts / "scores").iterdir()} == {".f.0.part"}
+    assert write_shards(store, range(2)) == [True, False]
 
 
 def test_a_discarded_artifact_takes_its_shards_along(store):
