@@ -27,7 +27,8 @@ from benchmarks.reference import N_BELIEFS, POOL, SAME_SUBJECT, WORLDS, Referenc
 from benchmarks.summary import Study, markdown
 from pipeline.digests import digest_file, digest_json
 from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN, UNTOUCHED
-from pipeline.models import LanguageModel, model_fingerprint
+from pipeline.model_fingerprint import model_fingerprint
+from pipeline.models import LanguageModel
 from pipeline.reference.make import make_world
 from pipeline.seeding import derive_seed
 from pipeline.selection.confounds import confounds

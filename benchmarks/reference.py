@@ -12,13 +12,14 @@ from functools import cached_property
 from pathlib import Path
 
 import polars as pl
+from pipeline.artifacts import ArtifactStore
+from pipeline.evaluation.evaluate import read_tests
+from pipeline.rollouts.sampler import sample_rollouts
 from transformers import PrinterCallback
 
 from pipeline.adapters.job import DistillationJob, SftJob, TrainingJob
-from pipeline.artifacts import ArtifactStore
 from pipeline.chain import context_beliefs, run_chain, stored_questions
 from pipeline.config import Config
-from pipeline.evaluation.evaluate import read_tests
 from pipeline.evaluation.grade import grade
 from pipeline.evaluation.metrics import IN_DOMAIN
 from pipeline.models import LanguageModel, load_model
@@ -29,7 +30,6 @@ from pipeline.presets import load_config
 from pipeline.prompts import render_demonstrations, render_teacher_prompt
 from pipeline.reference.make import SHIPPED, make_world
 from pipeline.reference.world import World, WorldConfig, in_domain_questions, pool_questions
-from pipeline.rollouts.sampler import sample_rollouts
 from pipeline.section import Section
 from pipeline.seeding import derive_seed
 from pipeline.selection.rule import Signals
@@ -109,7 +109,7 @@ class ReferenceRun:
         both = (self.pool, self.held_out)
         return replace(
             self.pool,
-            pool=pl.concat([self.pool.pool.select(RAW_POOL.names), self.held_out.pool]),
+            pool=pl.concat([questions.pool.select(*RAW_POOL.names, "group") for questions in both]),
             pseudo_labels=pl.concat([questions.pseudo_labels for questions in both], how="vertical_relaxed"),
             rollouts=pl.concat([questions.rollouts for questions in both], how="vertical_relaxed"),
         )

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from pipeline.artifacts import ArtifactStore
 
 from benchmarks.machine import RESULTS, describe_machine, store_report
 from pipeline import chain
-from pipeline.artifacts import ArtifactStore
 from pipeline.config import Config
-from pipeline.models import load_model, model_fingerprint
+from pipeline.model_fingerprint import model_fingerprint
+from pipeline.models import load_model
 from pipeline.neurons.batch import score_batch
 from pipeline.neurons.rollout import Rollout
 from pipeline.neurons.schemas import NEURON_SCORES

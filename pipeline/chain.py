@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.adapters.process import run_process
@@ -17,7 +17,7 @@ from pipeline.errors import ArtifactError
 from pipeline.execution import Executor, InProcess
 from pipeline.fingerprint import reachable_code
 from pipeline.model_config import ModelConfig
-from pipeline.models import model_fingerprint
+from pipeline.model_fingerprint import model_fingerprint
 from pipeline.presets import load_config
 from pipeline.section import Section
 from pipeline.stage import SourceFile, StageSpec, Task, read_settings, resolve
@@ -48,7 +48,7 @@ class Means:
 
     launch: Callable[[Sequence[str]], None] = run_process
     """Runs a command to its end."""
-    executor: Executor = InProcess()
+    executor: Executor = field(default_factory=InProcess)
     """Where work on shards is done."""
 
 
@@ -81,7 +81,7 @@ class Materialization:
         with ExitStack() as stack:
             writers = {
                 name: stack.enter_context(store.write(name, self.fingerprint, settings, self.provenance))
-                for name in reversed(self.spec.artifacts)  # the stage's own is finished last
+                for name in reversed(tuple(self.spec.artifacts))  # the stage's own is finished last
             }
             task = self._task({name: writers[name] for name in self.spec.artifacts}, means)
             resolve(self.spec.run)(task)
@@ -129,10 +129,7 @@ class Materialization:
         spec = self.spec
         return {
             "stage": spec.name,
-            "settings": self.section.material(),
-            "reads": {
-                stage: read_settings(self.own_settings[stage], kind).material() for stage, kind in spec.reads.items()
-            },
+            **_determining(spec, self.section, self.own_settings),
             "inputs": {name: artifact.manifest.digest for name, artifact in self.inputs.items()},
             "sources": [[source.name, source.digest()] for source in self._sources()],
             "model": model_fingerprint(self.model) if self.model else None,
@@ -151,7 +148,7 @@ class Materialization:
         def settings(stage: str, kind: type[Section]) -> Section:
             return read_settings(self.own_settings[stage], kind)
 
-        return resolve(self.spec.sources)(self.section, settings)  # type: ignore[no-any-return]
+        return resolve(self.spec.sources)(self.section, settings)
 
 
 def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run, means: Means | None = None) -> Outcome:
@@ -178,6 +175,17 @@ def run_chain(config: Config, run: Run, last: str = "evaluation", means: Means |
         if spec.name == last:
             break
     return outcomes
+
+
+def determining_settings(spec: StageSpec, config: Config) -> dict[str, Any]:
+    """Return the settings that a stage's fingerprint is taken over: its own, and those that it reads."""
+    before = {stage: getattr(config, stage_of(stage).key).model_dump(mode="json") for stage in spec.reads}
+    return _determining(spec, getattr(config, spec.key), before)
+
+
+def _determining(spec: StageSpec, section: Section, before: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    reads = {stage: read_settings(before[stage], kind).material() for stage, kind in spec.reads.items()}
+    return {"settings": section.material(), "reads": reads}
 
 
 def _settings_before(spec: StageSpec, run: Run) -> dict[str, Mapping[str, Any]]:

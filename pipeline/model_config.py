@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import FiniteFloat
+
 from pipeline.section import Section
 
 
@@ -16,3 +18,5 @@ class ModelConfig(Section):
     """Weights' type; auto takes the checkpoint's."""
     device: str = "auto"
     """Torch device such as cpu, cuda or cuda:1; auto takes cuda where there is one."""
+    chat_template: dict[str, bool | int | FiniteFloat | str] = {}
+    """Options of the tokenizer's chat template, such as enable_thinking: false."""

@@ -1,6 +1,6 @@
 """Settings of this room's stage."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -9,6 +9,9 @@ from pipeline.section import Section
 
 class TrainingConfig(Section):
     """LoRA training, whatever its objective (re-implementation's settings)."""
+
+    objective: ClassVar[str]
+    """What is trained for, one of training.objectives.OBJECTIVES."""
 
     steps: int = Field(default=250, ge=1)
     """Optimizer steps."""
@@ -39,6 +42,8 @@ class TrainingConfig(Section):
 class DistilledAdapterConfig(TrainingConfig):
     """On-policy self-distillation (re-implementation's settings)."""
 
+    objective = "opsd"
+
     teacher: Literal["ema", "base", "live"] = "ema"
     """Teacher weights: moving average of the student, the untouched model, or the student itself."""
     ema_decay: float = Field(default=0.995, ge=0, lt=1)
@@ -53,8 +58,14 @@ class DistilledAdapterConfig(TrainingConfig):
     """Length limit of a student sample (tokens)."""
 
 
-class SftAdapterConfig(TrainingConfig):
-    """What distillation is compared with: fine-tuning on the model's own majority responses (arXiv 2210.11610)."""
+class RivalConfig(TrainingConfig):
+    """What distillation is compared with, where that is wanted."""
 
     enabled: bool = True
     """Train the rival; false leaves an empty artifact, and the rival out of the evaluation."""
+
+
+class SftAdapterConfig(RivalConfig):
+    """Fine-tuning on the model's own majority responses (arXiv 2210.11610), to compare distillation with."""
+
+    objective = "sft"

@@ -1,64 +1,45 @@
-"""The one JSON file that starts the training process: the same typed class on both sides of the border.
+"""The one JSON file that starts the training process, and the files that the process leaves.
 
-The training process is a program of its own and reads everything from this file and the store that it names; nothing
-else configures it.
+The training process is a program of its own and reads everything from this file and the folders that it names; nothing
+else configures it. It knows the artifacts that it reads by their tables only, and it makes files, not an artifact: the
+stage that started it does (``pipeline.adapters.stage``).
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig, TrainingConfig
 from pipeline.errors import ConfigError
 from pipeline.model_config import ModelConfig
-from pipeline.registry import look_up
 from pipeline.section import Section, parse_section
-from pipeline.selection.config import CuratedSubsetConfig
-from pipeline.teacher.config import TeacherContextsConfig
+
+LOG_FILE: Final = "training_log.parquet"
+"""File of the output folder with the rows of TRAINING_LOG."""
+NOTES_FILE: Final = "notes.json"
+"""File of the output folder with figures for people; written last, so where it stands the output is whole."""
 
 
 class TrainingJob(Section):
-    """What ``python -m training.run --job job.json`` needs to make an adapter; every objective has its own class."""
+    """What ``python -m training.run --job job.json`` needs to make an adapter, whatever its objective."""
 
     objective: str
     """What is trained for, one of training.objectives.OBJECTIVES."""
-    artifact: str
-    """Artifact to make, and section that the settings are from."""
-    store_root: Path
-    """Folder of the artifact store that holds the training questions and receives the adapter."""
-    fingerprint: str
-    """Digest of everything that determines the adapter; becomes the artifact's."""
-    provenance: dict[str, Any]
-    """What the fingerprint was taken over; becomes the artifact's."""
+    stage: str
+    """Section of the configuration that the settings are from, for messages and the model card."""
     model: ModelConfig
     """The language model to adapt."""
-    settings: TrainingConfig
-    """Training settings."""
-    curated_subset: CuratedSubsetConfig
-    """How the training questions were selected, for the model card."""
-    work_dir: Path
-    """Folder for the trainer's scratch files."""
-
-
-class DistillationJob(TrainingJob):
-    """On-policy self-distillation from the artifact ``teacher_contexts``."""
-
-    objective: Literal["opsd"] = "opsd"
-    settings: DistilledAdapterConfig
-    teacher_contexts: TeacherContextsConfig
-    """How the contexts were built, for the model card."""
-
-
-class SftJob(TrainingJob):
-    """Fine-tuning on the majority responses to the questions of the artifact ``curated_subset``."""
-
-    objective: Literal["sft"] = "sft"
-    settings: SftAdapterConfig
-
-
-JOBS: Final[Mapping[str, type[TrainingJob]]] = {"opsd": DistillationJob, "sft": SftJob}
-"""Class of the jobs of each objective."""
+    settings: dict[str, Any]
+    """Training settings, of the objective's own section class."""
+    inputs: dict[str, Path]
+    """Folder of each artifact that the objective reads; its table is one Parquet file, or a folder of shards."""
+    output: Path
+    """Folder that receives adapter, model card, log and notes."""
+    lineage: dict[str, str]
+    """SHA-256 of each input, for the model card."""
+    fingerprint: str
+    """Digest of everything that determines the adapter, for the model card."""
+    described: dict[str, dict[str, Any]] = {}
+    """Settings of other stages that determined the training questions, for the model card."""
 
 
 def write_job(job: TrainingJob, path: Path) -> None:
@@ -68,14 +49,17 @@ def write_job(job: TrainingJob, path: Path) -> None:
 
 
 def read_job(path: Path) -> TrainingJob:
-    """Read a job; raises ConfigError when the file is missing, is not JSON, or has an unknown or missing key."""
+    """Read a job; raises ConfigError when the file is missing, is not JSON, or has an unknown or missing key.
+
+    Objective and settings are for the training process to judge, which knows what objectives there are.
+    """
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"job {path} cannot be read ({error.strerror}): give --job an existing file") from error
     except ValueError as error:
-        raise ConfigError(f"job {path} is not valid JSON ({error}): write it with pipeline.jobs.write_job") from error
+        remedy = "write it with pipeline.adapters.job.write_job"
+        raise ConfigError(f"job {path} is not valid JSON ({error}): {remedy}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"job {path} must hold one JSON object, not a {type(tree).__name__}")
-    kind = look_up(JOBS, str(tree.get("objective")), f"job {path}: objective")
-    return parse_section(kind, tree, where=f"job {path}")
+    return parse_section(TrainingJob, tree, where=f"job {path}")

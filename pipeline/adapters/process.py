@@ -1,43 +1,30 @@
-"""Adapters are trained by a program of its own: the job that it gets, and what becomes of it."""
+"""Running the training process from the command line; under Dagster, Pipes does."""
 
 import subprocess
-import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
 
-from pipeline.adapters.job import TrainingJob, write_job
-from pipeline.artifacts import ArtifactStore
 from pipeline.errors import TrainingError
-from pipeline.section import Section
-from pipeline.selection.config import CuratedSubsetConfig
-from pipeline.stage import Outcome, Stage
+
+_SECONDS_TO_END: Final = 10.0
+"""For an interrupted process, before it is killed; own choice: an optimizer step on a GPU takes less."""
 
 
-def training_job(stage: Stage, kind: type[TrainingJob], **described: Section) -> Outcome | list[str]:
-    """Return the stage's standing adapter, or write a job of a ``kind`` and return the command that runs it."""
-    store, provenance = stage.store, stage.provenance()
-    fingerprint = stage.fingerprint(provenance)
-    if standing := store.current(stage.name, fingerprint):
-        return Outcome(standing, cached=True)
-    work_dir = store.root / f".{stage.name}.work"
-    job = kind(
-        artifact=stage.name,
-        store_root=store.root,
-        fingerprint=fingerprint,
-        provenance=provenance,
-        model=stage.model,
-        settings=stage.section,
-        curated_subset=CuratedSubsetConfig(**store.require("curated_subset").provenance["config"]),
-        work_dir=work_dir,
-        **described,
-    )
-    write_job(job, work_dir / "job.json")
-    return [sys.executable, "-m", "training.run", "--job", str(work_dir / "job.json")]
+def run_process(command: Sequence[str]) -> None:
+    """Run a command to its end; raises TrainingError when it fails. It shares this process's standard streams.
 
-
-def run_training(store: ArtifactStore, name: str, job: Outcome | list[str]) -> Outcome:
-    """Run the training process of a job; raises TrainingError when it fails."""
-    if isinstance(job, Outcome):
-        return job
-    code = subprocess.run(job, check=False).returncode  # noqa: S603  our own command
+    An interrupt from the terminal reaches the process as well, being in the same group, and here ends it for sure.
+    """
+    with subprocess.Popen(command) as process:  # noqa: S603  our own command
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_SECONDS_TO_END)
+            raise
+        finally:
+            process.kill()  # does nothing to a process that has ended
+            process.wait()
     if code:
         raise TrainingError(f"the training process ended with code {code}: its last lines above say why")
-    return Outcome(store.require(name), cached=False)

@@ -1,6 +1,5 @@
 """The stage ``answers``: shard by shard, so that its rows stand beside those of the rollouts."""
 
-
 from pipeline.answers.config import AnswersConfig
 from pipeline.answers.read import read_answers
 from pipeline.models import load_tokenizer

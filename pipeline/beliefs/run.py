@@ -3,15 +3,15 @@
 import polars as pl
 
 from pipeline.answers.read import read_answers
-from pipeline.beliefs.beliefs import ANSWER_COLUMNS, compare_beliefs
+from pipeline.beliefs.beliefs import compare_beliefs, pool_contexts
 from pipeline.beliefs.config import ContextBeliefsConfig
 from pipeline.models import load_tokenizer
 from pipeline.rollouts.config import SampledPrompts
 from pipeline.rollouts.run import sample_shards
 from pipeline.rollouts.sample import Asking
 from pipeline.stage import Task
-from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.run import stored_questions
+from pipeline.votes.vote import ballots
 
 _TABLE = "context_rollouts"
 
@@ -22,7 +22,7 @@ def run(task: Task[ContextBeliefsConfig]) -> None:
     if not section.n_samples:
         return
     questions, tokenizer = stored_questions(task.inputs), load_tokenizer(task.model)
-    contexts = assemble_contexts(questions, questions, tokenizer, section, prompts)
+    contexts = pool_contexts(questions, tokenizer, section, prompts)
     asking = Asking(
         prompting=prompts,
         sampling=prompts,
@@ -30,15 +30,11 @@ def run(task: Task[ContextBeliefsConfig]) -> None:
         seed=section.seed,
         batch_tokens=section.batch_tokens,
     )
-    shown = dict(contexts.select("id", "privileged_context").iter_rows())
-    sample_shards(task, _TABLE, questions.pool, asking, shown)
-    asked = questions.pool.select("id", "options")
+    sample_shards(task, _TABLE, questions.pool, asking, contexts)
+    options = questions.pool.select("id", "options")
     informed = []
     for path in task.writer.shards(_TABLE):
         rollouts = pl.read_parquet(path)
-        answers = read_answers(rollouts, asked, tokenizer)
-        informed.append(answers.join(rollouts.select("id", "sample", "finish_reason"), on=["id", "sample"]))
-    reasons = task.inputs["rollouts"].scan().select("id", "sample", "finish_reason")
-    plain = task.inputs["answers"].scan().join(reasons, on=["id", "sample"]).select(ANSWER_COLUMNS).collect()
-    beliefs = compare_beliefs(questions.pool, plain, pl.concat(informed).select(ANSWER_COLUMNS))
-    task.writer.append("context_beliefs", beliefs)
+        informed.append(ballots(rollouts.lazy(), read_answers(rollouts, options, tokenizer).lazy()))
+    plain = ballots(task.inputs["rollouts"].scan(), task.inputs["answers"].scan())
+    task.writer.append("context_beliefs", compare_beliefs(questions.pool, plain, pl.concat(informed)))

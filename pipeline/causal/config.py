@@ -1,5 +1,7 @@
 """Settings of this room's stage."""
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from pipeline.section import Section
@@ -7,6 +9,8 @@ from pipeline.section import Section
 
 class CausalCheckConfig(Section):
     """Silencing the neurons that carry a response, against as many random ones of the same layers."""
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"batch_tokens"})
 
     n_questions: int = Field(default=64, ge=1)
     """Questions drawn, with one response each; fewer where the pool has fewer."""

@@ -1,1 +1,1 @@
-"""Generation: requests in; tokens, log-probabilities and finish reasons out."""
+"""Generation backends (``generator.Generator``): token ids in; tokens, log-probabilities and finish reasons out."""

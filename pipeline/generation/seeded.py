@@ -1,7 +1,7 @@
 """Token draws that depend on seed, question and sample alone, never on the batch they are made in.
 
 Each row has its own stream of uniforms, one per response position, and a token is drawn by inverting the cumulative
-distribution after temperature and top-p. Pinned by ``tests/rollouts/test_seeded.py``.
+distribution after temperature and top-p. Pinned by ``tests/generation/test_seeded.py``.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
 
-from pipeline.rollouts.config import RolloutsConfig
+from pipeline.generation.config import Sampling
 
 
 class SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped
@@ -21,10 +21,8 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is unty
     receives are the model's raw logits. No ``[B, V]`` tensor outlives its step.
     """
 
-    def __init__(
-        self, seeds: Sequence[int], config: RolloutsConfig, watched_ids: torch.Tensor, device: torch.device
-    ) -> None:
-        """Draw all uniforms ``[B, max_new_tokens]``; of the tokens ``watched_ids [B, W]`` probabilities are kept."""
+    def __init__(self, seeds: Sequence[int], config: Sampling, watched_ids: torch.Tensor, device: torch.device) -> None:
+        """Draw all uniforms ``[B, max_new_tokens]``; of ``watched_ids [B, W]`` log-probabilities are kept."""
         streams = [np.random.Generator(np.random.Philox(seed)).random(config.max_new_tokens) for seed in seeds]
         self._uniforms = torch.from_numpy(np.stack(streams)).to(device)
         self._watched_ids = watched_ids.to(device)
@@ -45,7 +43,7 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is unty
         log_normaliser = logits.logsumexp(-1, keepdim=True)
         self._logprobs.append((logits.gather(1, token) - log_normaliser).squeeze(1))
         self._self_certainty.append((log_normaliser.squeeze(1) - logits.mean(-1)) - log(logits.shape[1]))
-        self._watched.append((logits.gather(1, self._watched_ids) - log_normaliser).exp())
+        self._watched.append(logits.gather(1, self._watched_ids) - log_normaliser)
         return torch.full_like(logits, -torch.inf).scatter_(1, token, 0.0)
 
     @property
@@ -60,5 +58,5 @@ class SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is unty
 
     @property
     def watched(self) -> torch.Tensor:
-        """Probabilities ``[B, T, W]`` of the watched tokens at temperature 1."""
+        """Log-probabilities ``[B, T, W]`` of the watched tokens at temperature 1 (nats)."""
         return torch.stack(self._watched, 1).cpu()

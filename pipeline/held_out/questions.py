@@ -4,7 +4,6 @@ Both are read by the pool's settings from another path, whose layout may be anot
 """
 
 import re
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -54,7 +53,7 @@ def held_out_layout(path: str, pool: RawPoolConfig) -> RawPoolConfig:
     changes: dict[str, Any] = {"path": path}
     if (named := _DATA_SET.fullmatch(path)) and not resolve_path(path).exists():
         changes = {"path": named[1], "format": "huggingface", "split": named[2]}
-    elif ending(Path(path)) in ENDINGS or (resolve_path(path).is_dir() and pool.format != "huggingface"):
+    elif ending(path) in ENDINGS or (resolve_path(path).is_dir() and pool.format != "huggingface"):
         changes["format"] = "auto"
     if changes["path"] != pool.path:
         changes |= {"subset": None, "revision": None}

@@ -11,21 +11,22 @@ from typing import Any
 import polars as pl
 
 from pipeline.digests import digest_json
-from pipeline.errors import ArtifactError, ModelError
+from pipeline.errors import ArtifactError
 from pipeline.models import load_model
 from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.confounds import describe_confounds
 from pipeline.neurons.mui import model_utilization
 from pipeline.neurons.score import NeuronScorer, scorable
+from pipeline.neurons.unscored import check_unscored
 from pipeline.stage import Task
 from pipeline.store.artifact import Artifact
 
 
 def run(task: Task[NeuronScoresConfig]) -> None:
-    """Score the neurons behind every rollout; memory is that of a shard. A question's rows are taken over where its
-    rollouts have been scored before.
+    """Score the neurons behind every rollout; memory is that of a shard.
 
-    Raises ModelError when too few rollouts can be scored.
+    A question's rows are taken over where its rollouts have been scored before. Raises ModelError when too few
+    rollouts can be scored.
     """
     rollouts = _Rollouts(task.inputs["rollouts"], task.inputs["answers"])
     keys = rollouts.keys()
@@ -39,24 +40,12 @@ def run(task: Task[NeuronScoresConfig]) -> None:
         share = len(ids) / max(rows.height, 1)
         return scorer().score(rows, lambda n: done(n * share))._asdict()
 
-    task.writer.footer |= scorer().describe()
+    stack = scorer().stack
+    task.writer.footer |= {"n_layers": str(stack.n_layers), "d_mlp": str(stack.d_mlp)}
     recipe = {"settings": task.section.material()}
     task.make_shards(tuple(task.writer.tables), keys, recipe, ("pipeline.neurons.score",), compute)
     task.writer.notes = _summarise(task, rollouts.n_rows, scorer().n_neurons)
-    check(task.writer.notes, task.section)
-
-
-def check(notes: Mapping[str, Any], section: NeuronScoresConfig) -> None:
-    """Raise ModelError when a larger share of the rollouts than allowed cannot be scored."""
-    n_rollouts, unscored = notes["rollouts"], notes["rollouts"] - notes["scored"]
-    share = unscored / max(n_rollouts, 1)
-    if share > section.max_unscored_share:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in notes["unscored"].items())
-        raise ModelError(
-            f"{unscored} of {n_rollouts} rollouts cannot be scored ({share:.1%}, allowed "
-            f"{section.max_unscored_share:.1%}): {reasons}; mend the model, sample again with model.dtype=float32, or "
-            "raise neuron_scores.max_unscored_share"
-        )
+    check_unscored(task.writer.notes, task.section)
 
 
 class _Rollouts:
@@ -73,9 +62,9 @@ class _Rollouts:
         for number in range(len(self.shards)):
             rows = self._read(number)
             self.n_rows += rows.height
-            for (id,), own in rows.group_by("id", maintain_order=True):
-                self._shard_of[str(id)] = number
-                keys[str(id)] = digest_json(own.rows())[:32]
+            for (question,), own in rows.group_by("id", maintain_order=True):
+                self._shard_of[str(question)] = number
+                keys[str(question)] = digest_json(own.rows())[:32]
         return keys
 
     def read(self, ids: Sequence[str]) -> pl.DataFrame:

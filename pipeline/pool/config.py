@@ -1,17 +1,20 @@
 """Settings of this room's stage."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.section import Section
 
 
-class RawPoolConfig(Section):
-    """Where the unlabelled questions come from and which rows are refused."""
+class Layout(Section):
+    """Where questions stand and how they are read."""
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"max_quarantined_share"})
 
     path: str = "data/reference/pool.jsonl"
-    """File, folder or pattern (data/**/*.jsonl.gz) of questions, or a data set: hf://datasets/<owner>/<name>."""
+    """File, folder or pattern (data/**/*.jsonl.gz) of questions, a URL of either that fsspec knows (https, s3, ...),
+    or a data set: hf://datasets/<owner>/<name>."""
     format: Literal["auto", "jsonl", "csv", "parquet", "sciknoweval", "mmlu_pro", "huggingface"] = "auto"
     """Source layout; auto goes by each file name's ending, and knows SciKnowEval and MMLU-Pro by their columns.
     huggingface: path is a hub id or a folder of a data set."""
@@ -25,8 +28,6 @@ class RawPoolConfig(Section):
     """Column of the question's text."""
     options_column: str | None = "options"
     """Column of the answer options (a list, or a JSON list in CSV); none reads all questions as open."""
-    answer_column: str | None = "answer"
-    """Column of the gold answer (letter, index or text); only ever stored in the gold table. None: no gold."""
     domain_column: str | None = "domain"
     """Column of the domain; none, or a source without it, leaves the domain empty."""
     level_column: str | None = "level"
@@ -37,13 +38,16 @@ class RawPoolConfig(Section):
     """Show the options in an order drawn per question, against bias for positions; off keeps the source's."""
     seed: int = 0
     """Seed of the order of the options, combined with the question id."""
-    instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is the letter of your choice."
-    """Text appended to every question in the prompt; empty for none."""
-    open_instruction: str = "Think step by step, then finish with a line 'Answer: X' where X is your answer."
-    """The same for questions without options; empty for none."""
     max_question_chars: int = Field(default=20_000, ge=1)
     """Longer questions, options included, are quarantined (characters)."""
     max_quarantined_share: float = Field(default=0.05, ge=0, le=1)
     """The stage fails when a larger share of the rows is refused."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most so many rows; none reads all."""
+
+
+class RawPoolConfig(Layout):
+    """Where the unlabelled questions come from and which rows are refused."""
+
+    answer_column: str | None = "answer"
+    """Column of the gold answer (letter, index or text); only ever stored in the gold table. None: no gold."""

@@ -37,7 +37,7 @@ def find_dataset(config: RawPoolConfig) -> Source:
         commit = HfApi().dataset_info(hub_id, revision=config.revision).sha
     except (OSError, ValueError, HTTPError) as error:
         raise _unusable(hub_id, error) from error
-    return Source(hub_id, Path(hub_id), revision=str(commit))
+    return Source(hub_id, hub_id, revision=str(commit))
 
 
 def read_huggingface(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
@@ -61,7 +61,7 @@ def read_huggingface(source: Source, config: RawPoolConfig) -> Iterator[SourceRo
 
 
 def _open(source: Source, config: RawPoolConfig) -> Dataset | IterableDataset:
-    if any((source.path / name).is_file() for name in ("state.json", "dataset_dict.json")):  # made by save_to_disk
+    if any(Path(source.path, name).is_file() for name in ("state.json", "dataset_dict.json")):  # made by save_to_disk
         stored = load_from_disk(str(source.path))
         return stored[config.split] if isinstance(stored, DatasetDict) else stored
     settings: dict[str, Any] = {"name": config.subset, "split": config.split, "revision": source.revision}

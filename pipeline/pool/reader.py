@@ -85,7 +85,7 @@ def _checked(source: Source, config: RawPoolConfig, limit: int) -> Iterator[Sour
             yield row
     except OSError as error:
         raise SourceError(
-            f"{source.path} cannot be read ({error.strerror}): check the file and its permissions"
+            f"{source.path} cannot be read ({error.strerror or error}): check the file and its permissions"
         ) from error
     if parsed:
         check_columns(columns, config, source.path)
@@ -104,7 +104,7 @@ def _format(source: Source, config: RawPoolConfig) -> str:
         return "huggingface"
     if config.format != "auto":
         return config.format
-    found = ending(source.path)
+    found = ending(source.name)
     if found not in ENDINGS:
         known, formats = ", ".join(ENDINGS), ", ".join(READERS)
         raise SourceError(

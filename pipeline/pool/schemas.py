@@ -19,9 +19,8 @@ RAW_POOL = table(
     permutation=(
         pa.large_list(pa.int32()),
         False,
-        "index of the option that the prompt shows at each letter; 0, 1, ... unless permuted",
+        "index of the option that prompts show at each letter; 0, 1, ... unless permuted",
     ),
-    prompt=(pa.large_string(), False, "user message: question, lettered options, instruction"),
     source=(pa.large_string(), False, "file name and line or row number, from 1"),
 )
 

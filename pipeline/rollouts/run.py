@@ -8,6 +8,8 @@ from typing import Any
 import polars as pl
 
 from pipeline.digests import digest_json
+from pipeline.generation.generator import Generator
+from pipeline.generation.transformers import TransformersGenerator
 from pipeline.models import LanguageModel, load_model
 from pipeline.rollouts.config import RolloutsConfig
 from pipeline.rollouts.sample import Asking, sample_rollouts
@@ -19,15 +21,7 @@ _ASKED = ("id", "question", "options", "permutation")
 
 def run(task: Task[RolloutsConfig]) -> None:
     """Sample responses to every pool question."""
-    section = task.section
-    asking = Asking(
-        prompting=section,
-        sampling=section,
-        n_samples=section.n_samples,
-        seed=section.seed,
-        batch_tokens=section.batch_tokens,
-    )
-    sample_shards(task, "rollouts", task.inputs["pool"].read(), asking)
+    sample_shards(task, "rollouts", task.inputs["pool"].read(), Asking.of(task.section))
 
 
 def sample_shards(
@@ -48,17 +42,18 @@ def sample_shards(
         contexts: What stands before each question's prompt, by id; None for nothing.
         adapter: Folder and digest of an adapter to put into the model.
     """
-    contexts = contexts or {}
-    asked = questions.select(_ASKED)
-    keys = {row[0]: digest_json([*row[1:], contexts.get(row[0])])[:32] for row in asked.iter_rows()}
+    asked, shown = questions.select(_ASKED), contexts or {}
+    keys = {row[0]: digest_json([*row[1:], shown.get(row[0])])[:32] for row in asked.iter_rows()}
 
     @cache
-    def model() -> LanguageModel:
-        return load_model(task.model, adapter and adapter[0])
+    def loaded() -> tuple[LanguageModel, Generator]:
+        model = load_model(task.model, adapter and adapter[0])
+        return model, TransformersGenerator(model, asking.batch_tokens)  # kept, as is its budget once lowered
 
     def compute(ids: Sequence[str], done: Callable[[float], object]) -> Mapping[str, pl.DataFrame]:
         chosen = asked.filter(pl.col("id").is_in(list(ids)))
-        batches = sample_rollouts(chosen, model(), asking, contexts, lambda n: done(n / asking.n_samples))
+        model, generator = loaded()
+        batches = sample_rollouts(chosen, model, asking, contexts, lambda n: done(n / asking.n_samples), generator)
         return {table: pl.concat(batches)}
 
     recipe = {"asking": asking.material(), "adapter": adapter and adapter[1]}

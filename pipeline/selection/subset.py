@@ -10,9 +10,9 @@ import polars as pl
 
 from pipeline.errors import ConfigError
 from pipeline.seeding import derive_seed
-from pipeline.selection import RULES, UNBUDGETED
 from pipeline.selection.config import CuratedSubsetConfig
 from pipeline.selection.rule import Signals
+from pipeline.selection.rules import RULES, UNBUDGETED
 from pipeline.selection.schemas import CURATED_SUBSET
 
 

@@ -2,7 +2,7 @@
 
 Votes are counted by the text of an option, which is its identity, and by the normal form of an open answer, so that
 "1/2" and "0.5" vote together. Ties and abstentions are states of their own and leave no pseudo-label. Pinned by a plain
-loop in ``tests/rollouts/test_vote.py``.
+loop in ``tests/votes/test_vote.py``.
 """
 
 import polars as pl
@@ -12,16 +12,31 @@ from pipeline.votes.config import PseudoLabelsConfig
 from pipeline.votes.schemas import PSEUDO_LABELS
 
 
-def vote(rollouts: pl.DataFrame, config: PseudoLabelsConfig) -> pl.DataFrame:
-    """Return one row of the ``pseudo_labels`` schema per question, sorted by id.
+def ballots(rollouts: pl.LazyFrame, answers: pl.LazyFrame) -> pl.DataFrame:
+    """Return what votes are counted of, one row per rollout, from tables of schemas ROLLOUTS and ANSWERS.
+
+    Columns: ``id``, ``sample``, ``answer``, ``answer_index``, ``mean_logprob`` (of the response tokens, nats; null
+    without response) and ``finish_reason``.
+    """
+    sampled = rollouts.select("id", "sample", "finish_reason", mean_logprob=pl.col("logprobs").list.mean())
+    return (
+        answers.select("id", "sample", "answer", "answer_index")
+        .join(sampled, on=["id", "sample"], maintain_order="left")
+        .select("id", "sample", "answer", "answer_index", "mean_logprob", "finish_reason")
+        .collect()
+    )
+
+
+def vote(answers: pl.DataFrame, config: PseudoLabelsConfig) -> pl.DataFrame:
+    """Return one row of the ``pseudo_labels`` schema per question, sorted by id, from the rows of ``ballots``.
 
     The state is ``majority``, ``tie``, ``all_abstain``, or ``too_few_votes`` where there are votes but fewer than
     ``config.min_votes``. Without votes all figures are 0.
     """
-    questions = rollouts.group_by("id").agg(
+    questions = answers.group_by("id").agg(
         n_votes=pl.col("answer").count(), n_abstentions=pl.col("answer").null_count()
     )
-    labelled = questions.join(_summarise(_count(rollouts)), on="id", how="left").with_columns(
+    labelled = questions.join(_summarise(_count(answers)), on="id", how="left").with_columns(
         state=pl.when(pl.col("n_votes") == 0)
         .then(pl.lit("all_abstain"))
         .when(pl.col("n_votes") < config.min_votes)
@@ -45,17 +60,17 @@ def vote(rollouts: pl.DataFrame, config: PseudoLabelsConfig) -> pl.DataFrame:
     )
 
 
-def _count(rollouts: pl.DataFrame) -> pl.DataFrame:
+def _count(answers: pl.DataFrame) -> pl.DataFrame:
     """Return votes, option index and representative sample of every answer, most votes first within a question.
 
     Of equal open answers, the spelling is the representative sample's.
     """
     is_open = pl.col("answer_index").is_null()
     return (
-        rollouts.filter(pl.col("answer").is_not_null())
+        answers.filter(pl.col("answer").is_not_null())
         .with_columns(
             key=pl.when(is_open).then(normalised("answer")).otherwise("answer"),
-            confidence=pl.col("logprobs").list.mean().fill_null(-float("inf")),
+            confidence=pl.col("mean_logprob").fill_null(-float("inf")),
         )
         .sort("id", "key", "confidence", "sample", descending=[False, False, True, False])
         .group_by("id", "key", maintain_order=True)

@@ -25,7 +25,6 @@ def raw(stems, prefix, domain="biology"):
             "id": f"{prefix}{i}",
             "question": stem,
             "options": [f"{stem[-6:]} {x}" for x in "vwxy"],
-            "prompt": stem,
             "source": f"{prefix}:{i}",
             **same,
         }

@@ -11,19 +11,20 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pipeline.artifacts import ArtifactStore
+from pipeline.schemas import ARTIFACTS
 
 from pipeline import chain
-from pipeline.artifacts import ArtifactStore
 from pipeline.causal.config import CausalCheckConfig
 from pipeline.correlation import rank_correlation
 from pipeline.errors import ArtifactError, ModelError
 from pipeline.model_config import ModelConfig
-from pipeline.models import load_model, model_fingerprint
+from pipeline.model_fingerprint import model_fingerprint
+from pipeline.models import load_model
 from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.score import NeuronScorer
 from pipeline.paths import PROJECT_ROOT
 from pipeline.rollouts.schemas import ROLLOUTS
-from pipeline.schemas import ARTIFACTS
 
 N = 21
 SECTION = NeuronScoresConfig(top_k=60, shard_rollouts=4, batch_tokens=64)

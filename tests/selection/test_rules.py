@@ -17,9 +17,9 @@ from pipeline.neurons.schemas import NEURON_SCORES, NEURON_SIZES
 from pipeline.pool.schemas import RAW_POOL
 from pipeline.retrieval.sets import NeuronSets, jaccard
 from pipeline.seeding import derive_seed
-from pipeline.selection import RULES
 from pipeline.selection.coverage import greedy_cover
 from pipeline.selection.rule import Signals
+from pipeline.selection.rules import RULES
 from pipeline.votes.schemas import PSEUDO_LABELS
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError
-from pipeline.selection import RULES
 from pipeline.selection.config import CuratedSubsetConfig, RuleName
 from pipeline.selection.rule import Signals
+from pipeline.selection.rules import RULES
 from pipeline.selection.schemas import CURATED_SUBSET
 from pipeline.selection.subset import select_subset
 from pipeline.table import conform

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.table import conform
 from pipeline.votes.config import PseudoLabelsConfig
 from pipeline.votes.schemas import PSEUDO_LABELS
-from pipeline.votes.vote import vote
+from pipeline.votes.vote import ballots, vote
 
 ANSWERS = ("w", "x", "y", "z")
 rollout = st.tuples(st.sampled_from([None, 0, 1, 2, 3]), st.lists(st.sampled_from([-0.5, -1.0, -2.0]), max_size=3))
@@ -21,14 +21,14 @@ def table(pool, open_questions=False):
         {
             "id": question,
             "sample": sample,
-            "logprobs": logprobs,
+            "mean_logprob": sum(logprobs) / len(logprobs) if logprobs else None,
             "answer": None if answer is None else ANSWERS[answer],
             "answer_index": None if open_questions else answer,
         }
         for question, rollouts in pool.items()
         for sample, (answer, logprobs) in enumerate(rollouts)
     ]
-    kinds = {"id": pl.String, "sample": pl.Int32, "logprobs": pl.List(pl.Float32)}
+    kinds = {"id": pl.String, "sample": pl.Int32, "mean_logprob": pl.Float64}
     return pl.DataFrame(rows, schema=kinds | {"answer": pl.String, "answer_index": pl.Int32})
 
 
@@ -104,3 +104,22 @@ def test_byte_identical_for_any_order_of_rows():
     pool = {q: [(a, [-0.5]) for a in (0, 0, 0, 1, 1, 2, 3)] for q in "pqr"}
     rows = table(pool)
     assert vote(rows, PseudoLabelsConfig()).equals(vote(rows[::-1], PseudoLabelsConfig()))
+
+
+def test_ballots_join_answers_with_how_likely_their_responses_are():
+    rollouts = pl.LazyFrame(
+        {"id": ["p", "q", "p"], "sample": [1, 0, 0], "logprobs": [[-1.0, -2.0], [], [-0.5]]}
+        | {"finish_reason": ["stop", "prompt_too_long", "length"], "response": ["x"] * 3}
+    )
+    answers = pl.LazyFrame(
+        {"id": ["p", "p", "q"], "sample": [0, 1, 0], "answer": ["a", None, None], "answer_index": [0, None, None]}
+        | {"option_probs": [[0.5]] * 3}
+    )
+    assert ballots(rollouts, answers).to_dict(as_series=False) == {
+        "id": ["p", "p", "q"],
+        "sample": [0, 1, 0],
+        "answer": ["a", None, None],
+        "answer_index": [0, None, None],
+        "mean_logprob": [-0.5, -1.5, None],
+        "finish_reason": ["length", "stop", "prompt_too_long"],
+    }

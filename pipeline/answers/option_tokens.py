@@ -1,14 +1,15 @@
-"""Probabilities of the options at the place where a response states its answer, by letter or by text.
+"""Tokens by which a response can state an option, by letter or by text, and the options' probabilities by them.
 
 A tokenizer has several tokens for one letter: bare, after a space, or joined to an opening bracket. All that end in
 the letter and begin with nothing but such marks are counted for it. A statement by text is judged by its first token,
 which tells the options apart unless two of them begin alike.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from math import exp
 
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.prompts import LETTERS
@@ -44,25 +45,42 @@ class OptionTokens:
                     return cls({})
         return cls(found)
 
-    def option_probs(self, stated: int, probs: torch.Tensor, n_options: int) -> list[float] | None:
+    def option_probs(self, stated: int, logprobs: Mapping[int, float], n_options: int) -> list[float] | None:
         """Return the probability of each option, normalised over the options.
 
-        ``probs [W]`` are the probabilities of the tokens where ``stated`` was drawn. None when that token states no
-        option, or when an option has no token.
+        ``logprobs`` are those of the tokens where ``stated`` was drawn (nats). None when that token states no option,
+        or when an option has no token.
         """
         if stated not in self.options or set(self.options.values()) != set(range(n_options)):
             return None
-        mass = torch.zeros(n_options, dtype=torch.float64)
-        mass.index_add_(0, torch.tensor(list(self.options.values())), probs.double())
-        return (mass / mass.sum()).tolist()
+        highest = max(logprobs[token] for token in self.options)
+        mass = [0.0] * n_options
+        for token, index in self.options.items():
+            mass[index] += exp(logprobs[token] - highest)
+        return [share / sum(mass) for share in mass]
+
+
+@dataclass(frozen=True)
+class Forms:
+    """The tokens of both forms for options in the order of their letters."""
+
+    by_letter: OptionTokens
+    by_text: OptionTokens
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """All different tokens that state an option."""
+        return tuple(dict.fromkeys([*self.by_letter.options, *self.by_text.options]))
+
+
+def option_forms(tokenizer: PreTrainedTokenizerBase) -> Callable[[tuple[str, ...]], Forms]:
+    """Return a function from options, in the order of their letters, to the tokens that state them."""
+    by_letter = lru_cache(lambda n_options: OptionTokens.by_letter(tokenizer, n_options))
+    # Questions come one after another, so few need to be remembered.
+    return lru_cache(lambda options: Forms(by_letter(len(options)), OptionTokens.by_text(tokenizer, options)))
 
 
 def _first_token(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
     """Return the first token that holds more than white space."""
     tokens = tokenizer.encode(text, add_special_tokens=False)
     return next((token for token in tokens if tokenizer.decode([token]).strip()), tokens[0])
-
-
-def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
-    """Return the text of tokens without special tokens, white space kept as it is."""
-    return str(tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
