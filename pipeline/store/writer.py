@@ -7,7 +7,7 @@ later run of the same fingerprint keeps those that it finds.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 import pyarrow as pa
@@ -20,7 +20,7 @@ from pipeline.table import ENCODINGS, SCHEMA_VERSION, conform
 class ArtifactWriter:
     """Collects the tables and files of one artifact."""
 
-    def __init__(self, name: str, folder: Path, tables: Tables, fingerprint: str) -> None:
+    def __init__(self, name: str, folder: Path, tables: Tables) -> None:
         """Write into ``folder``, where an earlier attempt of the same fingerprint may have left shards."""
         self.name = name
         self.folder = folder
@@ -31,9 +31,17 @@ class ArtifactWriter:
         """Set to leave nothing behind when the writing ends without error."""
         self.notes: dict[str, Any] = {}
         """Figures for people."""
-        self.footer = {"fingerprint": fingerprint}
-        """Metadata of the Parquet footers, besides artifact and schema version."""
+        self.footer: dict[str, str] = {}
+        """Metadata of the Parquet footers, besides artifact and schema version. Files do not name the fingerprint: what
+        other code made with the same result has the same digest, and is no news to the stages after it.
+        """
         self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._close()
 
     def append(self, table: str, rows: pl.DataFrame) -> None:
         """Append rows to a table as one row group; raises ArtifactError when they do not fit its schema."""
@@ -75,10 +83,9 @@ class ArtifactWriter:
         for table, schema in self.tables.items():
             if table not in self._writers and not self.shards(table):
                 self.append(table, pl.DataFrame(schema.empty_table()))
-        self.close()
+        self._close()
 
-    def close(self) -> None:
-        """Close the files."""
+    def _close(self) -> None:
         for writer in self._writers.values():
             writer.close()
 
@@ -90,7 +97,7 @@ class ArtifactWriter:
     def _is_own(self, path: Path, number: int) -> bool:
         try:
             found = pq.read_metadata(path).metadata or {}
-        except (OSError, pa.ArrowInvalid):
+        except (OSError, pa.ArrowException):
             return False
         wanted = {"artifact": self.name, "shard": str(number), **self.footer}
         return all(found.get(key.encode()) == value.encode() for key, value in wanted.items())
