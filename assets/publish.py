@@ -8,6 +8,8 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 
+from assets.keys import asset_key
+from assets.sources import versions_of
 from pipeline.markdown import markdown_table
 from pipeline.stage import StageSpec, resolve
 from pipeline.store.artifact import Artifact
@@ -16,13 +18,10 @@ from pipeline.store.store import Run
 _PREVIEW_ROWS = 5
 
 
-def publish(
-    spec: StageSpec, artifact: Artifact, run: Run, key: dg.AssetKey, cached: bool, sources: Mapping[dg.AssetKey, str]
-) -> dg.MaterializeResult[Any]:
-    """Return the materialization of an artifact; its data version is the digest of its content.
+def publish(spec: StageSpec, artifact: Artifact, run: Run, cached: bool) -> dg.MaterializeResult[Any]:
+    """Return the materialization of a stage's artifact in a run; its data version is the digest of its content.
 
     One that still stood was shown in full when it was made, so the event log gets no more than that it stands.
-    ``sources`` are the versions of what lies outside the store.
     """
     manifest = artifact.manifest
     metadata: dict[str, Any] = {
@@ -33,12 +32,14 @@ def publish(
     }
     if not cached:
         metadata |= _details(spec, artifact)
+    seen = versions_of(spec, manifest.provenance).items()
     return dg.MaterializeResult(
-        asset_key=key,
+        asset_key=asset_key(run.name, manifest.name),
         metadata=metadata,
         data_version=dg.DataVersion(manifest.digest),
-        # Dagster looks versions of inputs up when a step starts, which for a source is what was observed last.
-        tags={f"dagster/input_data_version/{source.to_user_string()}": seen for source, seen in sources.items()},
+        # Dagster's own tags: it looks versions of inputs up when a step starts, which for a source is what was
+        # observed last, if ever, and not what the stage has read.
+        tags={f"dagster/input_data_version/{run.name}/{source}": version for source, version in seen},
     )
 
 

@@ -110,23 +110,20 @@ class _StageAsset:
 
     def _show(self, context: dg.AssetExecutionContext, run: Run, outcome: Outcome) -> Iterator[Any]:
         manifest = outcome.artifact.manifest
-        seen = versions_of(self.spec, manifest.provenance)
-        sources = {asset_key(self.run, name): version for name, version in seen.items()}
-        _report(context, sources)
+        self._report(context, versions_of(self.spec, manifest.provenance))
         verdict = "unchanged, nothing recomputed" if outcome.cached else "computed"
         context.log.info(f"{manifest.name}: {verdict}; rows {manifest.rows}; fingerprint {manifest.fingerprint[:16]}")
         for name, artifact in outcome.artifacts.items():
+            if asset_key(self.run, name) in context.selected_asset_keys:
+                yield publish(self.spec, artifact, run, outcome.cached)
+
+    def _report(self, context: dg.AssetExecutionContext, sources: Mapping[str, str]) -> None:
+        """Record what the stage found outside the store, unless it is what was observed last."""
+        for name, version in sources.items():
             key = asset_key(self.run, name)
-            if key in context.selected_asset_keys:
-                yield publish(self.spec, artifact, run, key, outcome.cached, sources)
-
-
-def _report(context: dg.AssetExecutionContext, sources: Mapping[dg.AssetKey, str]) -> None:
-    """Record what a stage found outside the store, unless it is what was observed last."""
-    for key, version in sources.items():
-        known = context.instance.fetch_observations(key, limit=1).records
-        if not known or known[0].asset_observation.data_version != version:
-            context.log_event(dg.AssetObservation(key, tags={"dagster/data_version": version}))
+            known = context.instance.fetch_observations(key, limit=1).records
+            if not known or known[0].asset_observation.data_version != version:
+                context.log_event(dg.AssetObservation(key, tags={"dagster/data_version": version}))
 
 
 def _launcher(context: dg.AssetExecutionContext) -> Callable[[Sequence[str]], None]:

@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import sys
 
 import dagster as dg
 import pytest
 
+import pipeline.pool.run
 from assets import build_definitions
 from assets.keys import artifact_of, asset_key
 from pipeline.paths import PROJECT_ROOT
@@ -143,6 +145,29 @@ def test_user_errors_are_not_tried_again(execute, source):
     assert failure.step_failure_data.user_failure_data.label == "intentional-failure"
     assert str(source) in failure.step_failure_data.user_failure_data.description
     assert "Failure" in failure.step_failure_data.error.cls_name
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_a_process_that_a_stage_starts_reports_to_the_run(execute, instance, monkeypatch, status):
+    code = (
+        "import sys; from dagster_pipes import open_dagster_pipes\n"
+        f"with open_dagster_pipes() as pipes: pipes.log.info('step 1 of 2')\nsys.exit({status})"
+    )
+
+    def run(task):
+        task.launch([sys.executable, "-c", code])
+        read_pool(task)
+
+    read_pool = pipeline.pool.run.run
+    monkeypatch.setattr(pipeline.pool.run, "run", run)
+    result = execute(*RAW)
+    assert result.success == (status == 0)
+    assert set(shown(result)) == (set() if status else set(RAW))
+    assert any("step 1 of 2" in record.user_message for record in instance.all_logs(result.run_id))
+    failures = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    assert ["ended with code 3" in failure.user_failure_data.description for failure in failures] == [True] * bool(
+        status
+    )
 
 
 def test_too_many_refused_rows_show_as_a_failed_check_and_stop_what_follows(execute, source):
