@@ -91,16 +91,19 @@ def put():
     """Return a function that makes rows an artifact of a run, as if its stage had.
 
     Columns that rows leave out hold nothing. With ``n_shards``, rows stand in shards by question; ``inputs`` are other
-    artifacts of the run that it was made from.
+    artifacts of the run that it was made from; ``save`` puts files into its folder.
     """
 
-    def put_artifact(run, name, *, model=None, inputs=(), settings=None, n_shards=0, **tables):
+    def put_artifact(run, name, *, model=None, inputs=(), settings=None, notes=None, save=None, n_shards=0, **tables):
         provenance = {
             "inputs": {source: run.require(source).manifest.digest for source in inputs},
             "model": model and model_fingerprint(model),
         }
-        fingerprint = digest_json([provenance, settings, n_shards, tables])[:32]
+        fingerprint = digest_json([provenance, settings, notes, n_shards, tables])[:32]
         with run.store.write(name, fingerprint, settings or {}, provenance) as writer:
+            writer.notes = notes or {}
+            if save:
+                save(writer.folder)
             for table, rows in tables.items():
                 kinds = pl.DataFrame(CATALOGUE[name][table].empty_table()).schema
                 empty = {column: NOTHING.get(kind.base_type(), 0) for column, kind in kinds.items()}
