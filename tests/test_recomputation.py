@@ -96,7 +96,7 @@ EDITED: dict[str, set[str]] = {
     "pipeline/held_out/run.py": {"tests"},
     "pipeline/generation/transformers.py": SAMPLING,
     "pipeline/rollouts/sample.py": SAMPLING,
-    "pipeline/answers/anchors.py": READ_ANSWERS,
+    "pipeline/answers/extract.py": READ_ANSWERS,
     "pipeline/answers/equivalence.py": READ_ANSWERS | {"pseudo_labels"},
     "pipeline/votes/vote.py": {"pseudo_labels", "context_beliefs"},
     "pipeline/neurons/topk.py": SCORED,
