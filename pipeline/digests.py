@@ -27,11 +27,11 @@ def digest_file(path: Path) -> str:
 
 
 def digest_unchanged(path: Path) -> str:
-    """Return the SHA-256 of a file; a large one is read again only when its size or modification time differ."""
+    """Return the SHA-256 of a file; a large one is read again only when its size or times differ."""
     status = path.stat()
     if status.st_size < _LARGE:
         return digest_file(path)
-    stamp = [status.st_ino, status.st_size, status.st_mtime_ns]
+    stamp = [status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
     note = NOTES / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()}.json"
     try:
         known = json.loads(note.read_text(encoding="utf-8"))

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from pipeline.errors import CurationError
+from pydantic import ValidationError
+
+from pipeline.errors import ArtifactError, CurationError
 from pipeline.execution import Executor
 from pipeline.model_config import ModelConfig
 from pipeline.section import Section
@@ -171,8 +173,13 @@ class Task(Generic[S]):
 
 
 def read_settings(values: Mapping[str, Any], kind: type[T]) -> T:
-    """Return those of a stage's settings that ``kind`` holds."""
-    return kind.model_validate({name: values[name] for name in kind.model_fields})
+    """Return those of a stage's settings that ``kind`` holds; raises ArtifactError for settings of other code."""
+    try:
+        return kind.model_validate({name: values[name] for name in kind.model_fields})
+    except (KeyError, ValidationError) as error:
+        raise ArtifactError(
+            f"an artifact was made with settings that {kind.__name__} no longer has: materialize the whole run again"
+        ) from error
 
 
 def resolve(reference: str) -> Callable[..., Any]:

@@ -53,3 +53,25 @@ def stage_of(artifact: str) -> StageSpec:
 def open_store(root: Path) -> Store:
     """Return the store under a folder."""
     return Store(root, CATALOGUE)
+
+
+def describe_stages() -> str:
+    """Return the stages as Markdown: how data flows between them, and what each artifact holds.
+
+    An arrow is left out where a longer way says the same.
+    """
+    before: dict[str, set[str]] = {}
+    arrows = []
+    for spec in STAGES:
+        direct = {stage_of(name).name for name in (*spec.inputs, *spec.after)}
+        before[spec.name] = direct.union(*(before[name] for name in direct))
+        sources = [name for name in before if name in direct and not any(name in before[other] for other in direct)]
+        arrows += [f"  {source} {'-.->' if spec.optional else '-->'} {spec.name}" for source in sources]
+    rows = [
+        f"| `{name}` | {spec.description if name == spec.name else spec.companions[name].description} |"
+        for spec in STAGES
+        for name in spec.artifacts
+    ]
+    return "\n".join(
+        ["```mermaid", "flowchart LR", *arrows, "```", "", "| artifact | what it holds |", "|---|---|", *rows]
+    )

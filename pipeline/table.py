@@ -44,5 +44,5 @@ def conform(rows: pl.DataFrame, schema: pa.Schema, where: str) -> pa.Table:
             raise ArtifactError(f"{where}: column '{field.name}' holds nulls but must not")
     try:
         return rows.to_arrow().cast(schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
+    except (pa.ArrowException, ValueError) as error:
         raise ArtifactError(f"{where}: {error}") from error

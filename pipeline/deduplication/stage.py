@@ -4,7 +4,7 @@ from typing import Final
 
 from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.schemas import CONTAMINATION, DROPPED, POOL
-from pipeline.pool.config import RawPoolConfig
+from pipeline.pool.config import Layout
 from pipeline.pool.schemas import RAW_POOL
 from pipeline.stage import StageSpec
 
@@ -22,7 +22,7 @@ POOL_STAGE: Final = StageSpec(
     },
     run="pipeline.deduplication.run:run",
     inputs=("raw_pool",),
-    reads={"raw_pool": RawPoolConfig},
+    reads={"raw_pool": Layout},
     sources="pipeline.deduplication.run:sources",
     plot="pipeline.deduplication.plot:fates",
 )

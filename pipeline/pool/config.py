@@ -1,14 +1,16 @@
 """Settings of this room's stage."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from pipeline.section import Section
 
 
-class RawPoolConfig(Section):
-    """Where the unlabelled questions come from and which rows are refused."""
+class Layout(Section):
+    """Where questions stand and how they are read."""
+
+    immaterial: ClassVar[frozenset[str]] = frozenset({"max_quarantined_share"})
 
     path: str = "data/reference/pool.jsonl"
     """File, folder or pattern (data/**/*.jsonl.gz) of questions, a URL of either that fsspec knows (https, s3, ...),
@@ -26,8 +28,6 @@ class RawPoolConfig(Section):
     """Column of the question's text."""
     options_column: str | None = "options"
     """Column of the answer options (a list, or a JSON list in CSV); none reads all questions as open."""
-    answer_column: str | None = "answer"
-    """Column of the gold answer (letter, index or text); only ever stored in the gold table. None: no gold."""
     domain_column: str | None = "domain"
     """Column of the domain; none, or a source without it, leaves the domain empty."""
     level_column: str | None = "level"
@@ -44,3 +44,10 @@ class RawPoolConfig(Section):
     """The stage fails when a larger share of the rows is refused."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most so many rows; none reads all."""
+
+
+class RawPoolConfig(Layout):
+    """Where the unlabelled questions come from and which rows are refused."""
+
+    answer_column: str | None = "answer"
+    """Column of the gold answer (letter, index or text); only ever stored in the gold table. None: no gold."""

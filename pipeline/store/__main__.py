@@ -5,18 +5,19 @@ a run is removed by its name, its artifacts by the next ``prune``.
 """
 
 import argparse
-import fcntl
+import os
 import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from pipeline.errors import CurationError
 from pipeline.paths import PROJECT_ROOT
-from pipeline.stages import open_store
-from pipeline.store.artifact import Artifact
+from pipeline.store.artifact import find_intact
+from pipeline.store.part import discard, held
 from pipeline.store.store import Store
 
 _YOUNG: Final = 3600.0
@@ -26,7 +27,7 @@ _YOUNG: Final = 3600.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0 done, 1 something is damaged, 2 a user error."""
     options = _parser().parse_args(arguments)
-    store = open_store(PROJECT_ROOT / options.store)
+    store = Store(PROJECT_ROOT / options.store, {})
     try:
         return int(options.action(store, options))
     except CurationError as error:
@@ -36,11 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def list_runs(store: Store, _options: argparse.Namespace) -> int:
     """Print the runs with their artifacts' size, and what none of them refers to."""
-    for run, artifacts in sorted(shown(store).items()):
-        own = sum(artifact.manifest.n_bytes for artifact in artifacts)
-        _say(f"{run:<24} {len(artifacts):>3} artifacts {_size(own):>10}")
-    left = unreferenced(store)
-    _say(f"{'(no run)':<24} {len(left):>3} artifacts {_size(sum(map(_n_bytes, left))):>10}")
+    for run, folders in shown(store).items():
+        _say_size(run, folders)
+    _say_size("(no run)", unreferenced(store))
     return 0
 
 
@@ -48,9 +47,10 @@ def prune(store: Store, options: argparse.Namespace) -> int:
     """Remove what no run refers to."""
     oldest = time.time() - (0.0 if options.young else _YOUNG)
     for folder in unreferenced(store):
-        if folder.stat().st_mtime > oldest or not _remove_unless_written(folder):
-            continue
-        _say(f"removed {folder.relative_to(store.root)}")
+        with held(folder) as free, suppress(FileNotFoundError):  # its writer may finish or remove it before this
+            if free and _youngest(folder) <= oldest:
+                discard(folder)
+                _say(f"removed {folder.relative_to(store.root)}")
     return 0
 
 
@@ -67,54 +67,43 @@ def remove(store: Store, options: argparse.Namespace) -> int:
 def verify(store: Store, _options: argparse.Namespace) -> int:
     """Read every file of every artifact and compare it with its digest."""
     n_damaged = 0
-    for folder in _finished(store):
-        try:
-            intact = Artifact(folder, store.catalogue.get(folder.parent.name, {})).is_intact(thorough=True)
-        except CurationError:
-            intact = False
-        if not intact:
+    for folder in sorted(store.artifacts.glob("*/[!.]*")):
+        if not find_intact(folder, {}, thorough=True):
             n_damaged += 1
             _say(f"damaged {folder.relative_to(store.root)}: materialize '{folder.parent.name}' again")
     _say(f"{n_damaged} damaged artifacts")
     return 1 if n_damaged else 0
 
 
-def shown(store: Store) -> dict[str, list[Artifact]]:
-    """Return the artifacts of every run."""
-    names = [folder.name for folder in store.runs.glob("*") if folder.is_dir()]
-    runs = {name: store.run(name) for name in names}
-    return {name: [artifact for kind in store.catalogue if (artifact := run.find(kind))] for name, run in runs.items()}
+def shown(store: Store) -> dict[str, list[Path]]:
+    """Return the artifacts' folders that each run shows."""
+    runs = sorted(folder for folder in store.runs.glob("*") if folder.is_dir())
+    return {run.name: [link.resolve() for link in run.glob("[!.]*") if link.is_symlink()] for run in runs}
 
 
 def unreferenced(store: Store) -> list[Path]:
     """Return folders of the store that no run shows, unfinished ones included."""
-    used = {link.resolve() for link in store.runs.glob("*/*") if link.is_symlink()}
+    used = {folder for folders in shown(store).values() for folder in folders}
     everything = (path for path in store.artifacts.glob("*/*") if path.is_dir())
     return sorted(path for path in everything if path.resolve() not in used)
 
 
-def _finished(store: Store) -> Iterator[Path]:
-    yield from sorted(store.artifacts.glob("*/[!.]*"))
+def _youngest(folder: Path) -> float:
+    """Return when something in a folder was last changed."""
+    return max([folder.stat().st_mtime, *(status.st_mtime for status in _statuses(folder))])
 
 
-def _remove_unless_written(folder: Path) -> bool:
-    lock = folder.with_name(f".{folder.name.strip('.').split('.')[0]}.lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        shutil.rmtree(folder)
-        lock.unlink(missing_ok=True)
-    return True
+def _statuses(folder: Path) -> Iterator[os.stat_result]:
+    """Yield the status of each file in a folder; its writer may be at work."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                yield Path(parent, name).stat()
 
 
-def _n_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.1f} MB"
+def _say_size(name: str, folders: Sequence[Path]) -> None:
+    n_bytes = sum(status.st_size for folder in folders for status in _statuses(folder))
+    _say(f"{name:<24} {len(folders):>3} artifacts {n_bytes / 1e6:>10,.1f} MB")
 
 
 def _say(text: str) -> None:

@@ -56,11 +56,11 @@ class Manifest(BaseModel):
 class Artifact:
     """Reads one artifact; ``tables`` are the schemas that its files must have."""
 
-    def __init__(self, folder: Path, tables: Tables, manifest: Manifest | None = None) -> None:
+    def __init__(self, folder: Path, tables: Tables) -> None:
         """Open a folder; raises ArtifactError when it holds no readable manifest."""
         self.folder = folder
         self.tables = tables
-        self.manifest = manifest or _read_manifest(folder)
+        self.manifest = _read_manifest(folder)
 
     @property
     def name(self) -> str:
@@ -83,7 +83,7 @@ class Artifact:
         for path in files:
             try:
                 stored = pq.read_schema(path)
-            except (OSError, pa.ArrowInvalid) as error:
+            except (OSError, pa.ArrowException) as error:
                 raise ArtifactError(f"{path} is missing or not Parquet: {self._remedy}") from error
             if not stored.equals(self.tables[self.path(table).stem]):
                 raise ArtifactError(f"{path} does not have the declared schema: {self._remedy}")
@@ -98,8 +98,13 @@ class Artifact:
         """Return a whole table; raises ArtifactError when it is missing, damaged or has another schema."""
         try:
             return self.scan(table).collect()
-        except (pl.exceptions.ComputeError, OSError) as error:
+        except (pl.exceptions.PolarsError, OSError) as error:
             raise ArtifactError(f"{self.path(table)} cannot be read: {self._remedy}") from error
+
+    @property
+    def written(self) -> int:
+        """When it was finished, in nanoseconds."""
+        return (self.folder / MANIFEST).stat().st_mtime_ns
 
     def is_intact(self, thorough: bool = False) -> bool:
         """Return whether the files are those of the manifest.
@@ -107,25 +112,45 @@ class Artifact:
         Sizes tell, and modification times: the manifest was written last, so a file that is younger is read in full.
         With ``thorough`` every file is.
         """
-        written = (self.folder / MANIFEST).stat().st_mtime_ns
-        found = [path for path in self.folder.rglob("*") if path.is_file() and path.name != MANIFEST]
-        if {path.relative_to(self.folder).as_posix() for path in found} != set(self.manifest.digests):
+        try:
+            found = list_files(self.folder)
+            return found.keys() == self.manifest.digests.keys() and all(
+                self._is_same(name, path, thorough) for name, path in found.items()
+            )
+        except FileNotFoundError:  # removed meanwhile
             return False
-        for path in found:
-            name, status = path.relative_to(self.folder).as_posix(), path.stat()
-            if status.st_size != self.manifest.sizes[name]:
-                return False
-            if (thorough or status.st_mtime_ns > written) and digest_file(path) != self.manifest.digests[name]:
-                return False
-        return True
+
+    def _is_same(self, name: str, path: Path, thorough: bool) -> bool:
+        status = path.stat()
+        if status.st_size != self.manifest.sizes.get(name):
+            return False
+        unread = status.st_mtime_ns <= self.written and not thorough
+        return unread or digest_file(path) == self.manifest.digests[name]
 
     @property
     def _remedy(self) -> str:
         return f"materialize '{self.name}' again"
 
 
+def find_intact(folder: Path, tables: Tables, recipe: str | None = None, thorough: bool = False) -> Artifact | None:
+    """Return the artifact in a folder, or none where it is unfinished, not intact, or not of the recipe asked for."""
+    try:
+        artifact = Artifact(folder, tables)
+    except ArtifactError:
+        return None
+    wanted = recipe is None or artifact.manifest.recipe == recipe
+    return artifact if wanted and artifact.is_intact(thorough) else None
+
+
+def list_files(folder: Path) -> dict[str, Path]:
+    """Return the files of an artifact by their names within it, the manifest left out."""
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    files.pop(MANIFEST, None)
+    return files
+
+
 def _read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except (OSError, ValueError) as error:
-        raise ArtifactError(f"{folder} holds no finished artifact: materialize '{folder.name}' again") from error
+        raise ArtifactError(f"{folder} holds no finished artifact: materialize it again") from error

@@ -75,7 +75,8 @@ class ShardedTables:
             compute: Returns the rows of the given questions, and tells how many questions more are done as it goes. It
                 depends on nothing but them, the order included.
         """
-        self.writer.recipe = digest_json(dict(recipe))
+        schemas = {table: self.writer.tables[table].to_string() for table in self.tables}
+        self.writer.recipe = digest_json({"recipe": dict(recipe), "tables": schemas})
         known = _Known(self.earlier(self.writer.recipe), self.tables)
         known.look_for(keys)
         pieces = _plan(keys, known)
@@ -89,7 +90,7 @@ class ShardedTables:
                     rows = {table: self._rows(table, ids, computed, known) for table in self.tables}
                     self._write(number, rows, json.dumps({question: keys[question] for question in ids}))
                 n_questions = sum(map(len, piece.shards.values()))
-                bar.update(n_questions - (len(piece.missing) if computed else 0))
+                bar.update(n_questions - (0 if computed is None else len(piece.missing)))
 
             for _ in self.executor.map(make_piece, pieces):
                 pass
@@ -99,7 +100,8 @@ class ShardedTables:
         if computed is not None:
             parts.append(computed[table].filter(pl.col("id").is_in(list(ids))))
         together = pl.concat([part for part in parts if part is not None], how="vertical_relaxed")
-        return together.sort([column for column in ("id", "sample") if column in together.columns])
+        order = [column for column in ("id", "sample") if column in together.columns]
+        return together.sort(order, maintain_order=True)
 
     def _write(self, number: int, rows: Rows, keys: str) -> None:
         first = self.tables[0]

@@ -7,18 +7,19 @@ the first to finish wins: nobody waits.
 """
 
 import errno
-import fcntl
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from pipeline.digests import digest_file
 from pipeline.errors import ArtifactError, ConfigError
-from pipeline.store.artifact import MANIFEST, Artifact, Manifest, Tables
+from pipeline.store.artifact import MANIFEST, Artifact, Manifest, Tables, find_intact, list_files
+from pipeline.store.part import clear_scratch, part_of, put
 from pipeline.store.writer import ArtifactWriter
 
 _RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -41,20 +42,13 @@ class Store:
 
     def find(self, name: str, fingerprint: str) -> Artifact | None:
         """Return the finished artifact of a fingerprint; one whose files were changed or lost counts as none."""
-        folder, tables = self.folder(name, fingerprint), self.catalogue[name]
-        return Artifact(folder, tables) if _is_intact(folder, tables) else None
+        return find_intact(self.folder(name, fingerprint), self.catalogue[name])
 
     def of_recipe(self, name: str, recipe: str) -> list[Artifact]:
         """Return the finished artifacts whose rows were made by a recipe, the youngest first."""
-        found = []
-        for folder in (self.artifacts / name).glob("[!.]*"):
-            try:
-                artifact = Artifact(folder, self.catalogue[name])
-            except ArtifactError:
-                continue
-            if artifact.manifest.recipe == recipe and artifact.is_intact():
-                found.append(((folder / MANIFEST).stat().st_mtime_ns, artifact))
-        return [artifact for _, artifact in sorted(found, key=lambda pair: -pair[0])]
+        folders = (self.artifacts / name).glob("[!.]*")
+        found = [artifact for folder in folders if (artifact := find_intact(folder, self.catalogue[name], recipe))]
+        return sorted(found, key=lambda artifact: artifact.written, reverse=True)
 
     def run(self, name: str) -> "Run":
         """Return a run, which need not have any artifact yet; raises ConfigError for a name that is no folder's."""
@@ -69,52 +63,29 @@ class Store:
         """Open an artifact for writing; it is there when the block ends without error.
 
         Shards and hidden folders that a block leaves when it is cut off are there again in the next block of the same
-        fingerprint; hidden folders are not part of the artifact. Raises ArtifactError when the store cannot be written.
+        fingerprint; what is hidden is not part of the artifact. Raises ArtifactError when the store cannot be written.
         """
-        final = self.folder(name, fingerprint)
+        final, opened = self.folder(name, fingerprint), False
         try:
-            with self._part(final) as part:
-                writer = ArtifactWriter(name, part, self.catalogue[name], fingerprint)
-                try:
-                    yield writer
-                    if writer.discarded:
-                        shutil.rmtree(part)
-                    else:
-                        writer.finish()
-                        _commit(writer, final, settings, provenance)
-                finally:
-                    writer.close()
+            with part_of(final) as part, ArtifactWriter(name, part, self.catalogue[name], fingerprint) as writer:
+                opened = True
+                yield writer
+                if writer.discarded:
+                    shutil.rmtree(part)
+                else:
+                    writer.finish()
+                    clear_scratch(part)
+                    _write_manifest(writer, fingerprint, settings, provenance)
+                    put(part, final, writer.tables)
         except OSError as error:
-            if error.errno not in _DISK_IS_FULL:
+            if opened and error.errno not in _DISK_IS_FULL:
                 raise
-            raise self._unwritable(error) from error
+            raise self.unwritable(error) from error
 
-    def _unwritable(self, error: OSError) -> ArtifactError:
-        return ArtifactError(
-            f"{self.root} cannot be written ({error.strerror}): make room, or choose another folder with --store"
-        )
-
-    @contextmanager
-    def _part(self, final: Path) -> Iterator[Path]:
-        """Yield a folder to write in: what a dead process left of the same artifact, or one of this process alone."""
-        shared = final.with_name(f".{final.name}.part")
-        try:
-            shared.mkdir(parents=True, exist_ok=True)
-            lock = final.with_name(f".{final.name}.lock").open("w")
-        except OSError as error:
-            raise self._unwritable(error) from error
-        with lock:
-            if _is_free(lock):
-                shared.mkdir(exist_ok=True)
-                _tidy(shared)
-                yield shared
-                return
-        private = final.with_name(f".{final.name}.{os.getpid()}.part")
-        private.mkdir(exist_ok=True)
-        try:
-            yield private
-        finally:
-            shutil.rmtree(private, ignore_errors=True)
+    def unwritable(self, error: OSError) -> ArtifactError:
+        """Return the error for a store in which nothing can be written."""
+        reason = os.strerror(error.errno) if error.errno else error
+        return ArtifactError(f"{self.root} cannot be written ({reason}): make room, or name another folder by --store")
 
 
 class Run:
@@ -140,19 +111,17 @@ class Run:
         return artifact
 
     def show(self, name: str, fingerprint: str) -> Artifact:
-        """Make the artifact of a fingerprint the run's."""
+        """Make the artifact of a fingerprint the run's; raises ArtifactError where a link to it cannot be made."""
         link, target = self.folder / name, self.store.folder(name, fingerprint)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = link.with_name(f".{name}.{os.getpid()}")
-        unfinished.unlink(missing_ok=True)
-        unfinished.symlink_to(os.path.relpath(target, self.folder.resolve()))
+        if link.exists() and not link.is_symlink():
+            raise ArtifactError(f"{link} is no link to an artifact: remove it, or name another run with --run")
+        unfinished = link.with_name(f".{name}.{secrets.token_hex(4)}")
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            unfinished.symlink_to(os.path.relpath(target.resolve(), self.folder.resolve()))
             os.replace(unfinished, link)
         except OSError as error:
-            unfinished.unlink()
-            raise ArtifactError(
-                f"{link} is no link to an artifact: remove it, or name another run with --run"
-            ) from error
+            raise self.store.unwritable(error) from error
         return self.require(name)
 
     def hide(self, name: str) -> None:
@@ -160,53 +129,19 @@ class Run:
         (self.folder / name).unlink(missing_ok=True)
 
 
-def _is_intact(folder: Path, tables: Tables) -> bool:
-    try:
-        return Artifact(folder, tables).is_intact()
-    except (ArtifactError, FileNotFoundError):
-        return False
-
-
-def _is_free(lock: IO[str]) -> bool:
-    """Take a lock unless another process holds it; that of a process that dies is free."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _tidy(part: Path) -> None:
-    """Remove what an attempt that was cut off has left, but for its shards and hidden folders."""
-    for path in part.iterdir():
-        if path.is_file():
-            path.unlink()
-        elif not (path.suffix == ".parquet" or path.name.startswith(".")):
-            shutil.rmtree(path)
-
-
-def _commit(writer: ArtifactWriter, final: Path, settings: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-    for scratch in writer.folder.glob(".*"):
-        shutil.rmtree(scratch)
-    files = sorted(path for path in writer.folder.rglob("*") if path.is_file())
-    names = {path.relative_to(writer.folder).as_posix(): path for path in files if path.name != MANIFEST}
+def _write_manifest(
+    writer: ArtifactWriter, fingerprint: str, settings: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> None:
+    files = list_files(writer.folder)
     manifest = Manifest(
         name=writer.name,
-        fingerprint=final.name,
+        fingerprint=fingerprint,
         recipe=writer.recipe,
         settings=dict(settings),
         provenance=dict(provenance),
         rows=writer.rows(),
-        digests={name: digest_file(path) for name, path in names.items()},
-        sizes={name: path.stat().st_size for name, path in names.items()},
+        digests={name: digest_file(path) for name, path in files.items()},
+        sizes={name: path.stat().st_size for name, path in files.items()},
         notes=writer.notes,
     )
     (writer.folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    if final.exists():
-        if _is_intact(final, writer.tables):  # another process has finished the same meanwhile
-            shutil.rmtree(writer.folder)
-            return
-        damaged = final.with_name(f".{final.name}.{os.getpid()}.old")
-        os.rename(final, damaged)
-        shutil.rmtree(damaged)
-    os.rename(writer.folder, final)

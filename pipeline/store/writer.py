@@ -7,7 +7,7 @@ later run of the same fingerprint keeps those that it finds.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 import pyarrow as pa
@@ -31,9 +31,17 @@ class ArtifactWriter:
         """Set to leave nothing behind when the writing ends without error."""
         self.notes: dict[str, Any] = {}
         """Figures for people."""
-        self.footer = {"fingerprint": fingerprint}
-        """Metadata of the Parquet footers, besides artifact and schema version."""
+        self.footer: dict[str, str] = {}
+        """Metadata of the Parquet footers, besides artifact, schema version and, in shards, number and fingerprint."""
+        # A whole table does not name the fingerprint: made again with the same rows, it is no news to later stages.
+        self._fingerprint = fingerprint
         self._writers: dict[str, pq.ParquetWriter] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._close()
 
     def append(self, table: str, rows: pl.DataFrame) -> None:
         """Append rows to a table as one row group; raises ArtifactError when they do not fit its schema."""
@@ -50,7 +58,8 @@ class ArtifactWriter:
         for table, rows in tables.items():
             path = self._shard(table, number)
             path.parent.mkdir(exist_ok=True)
-            checked, unfinished = self._conform(table, rows, shard=str(number), **footer), path.with_suffix(".part")
+            checked = self._conform(table, rows, **self._shard_footer(number), **footer)
+            unfinished = path.with_suffix(".part")
             with unfinished.open("wb") as file:
                 pq.write_table(checked, file, **_storage(checked.schema))
                 file.flush()
@@ -75,10 +84,9 @@ class ArtifactWriter:
         for table, schema in self.tables.items():
             if table not in self._writers and not self.shards(table):
                 self.append(table, pl.DataFrame(schema.empty_table()))
-        self.close()
+        self._close()
 
-    def close(self) -> None:
-        """Close the files."""
+    def _close(self) -> None:
         for writer in self._writers.values():
             writer.close()
 
@@ -90,10 +98,13 @@ class ArtifactWriter:
     def _is_own(self, path: Path, number: int) -> bool:
         try:
             found = pq.read_metadata(path).metadata or {}
-        except (OSError, pa.ArrowInvalid):
+        except (OSError, pa.ArrowException):
             return False
-        wanted = {"artifact": self.name, "shard": str(number), **self.footer}
+        wanted = {"artifact": self.name, **self._shard_footer(number), **self.footer}
         return all(found.get(key.encode()) == value.encode() for key, value in wanted.items())
+
+    def _shard_footer(self, number: int) -> dict[str, str]:
+        return {"shard": str(number), "fingerprint": self._fingerprint}
 
     def _shard(self, table: str, number: int) -> Path:
         return self.folder / f"{table}.parquet" / f"shard-{number:05}.parquet"

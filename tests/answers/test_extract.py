@@ -81,7 +81,6 @@ def test_a_stated_text_is_the_option_wherever_it_stands(reasoning, order):
         ("\n\n<think>A</think>\n**Answer:** C", "C"),
         ("Answer: Rome, which is far", "Rome"),
         ("The answer is **Rome** (C)", "Rome"),
-        ("Answer\uff1a\uff23", "\uff23"),
         ("(c)", "c"),
     ],
 )

@@ -39,5 +39,5 @@ def test_category(category):
 def test_share_right():
     wrong = [line for category, rows in CATEGORIES.items() for line in failures(rows, category != "unfinished")]
     n_rows = sum(map(len, CATEGORIES.values()))
-    assert n_rows >= 990
+    assert n_rows >= 890
     assert 1 - len(wrong) / n_rows >= 0.995, "\n".join(wrong)
