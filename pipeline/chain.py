@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import polars as pl
+
 from pipeline.adapters.process import run_process
 from pipeline.config import Config
 from pipeline.digests import digest_json
@@ -76,7 +78,18 @@ class Materialization:
         return {name: self.run.show(name, self.fingerprint) for name in names}
 
     def compute(self, means: Means) -> None:
-        """Run the stage's code and store what it makes."""
+        """Run the stage's code and store what it makes; raises ArtifactError naming an input that is damaged."""
+        try:
+            self._compute(means)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            for name, artifact in self.inputs.items():
+                if not artifact.is_intact(thorough=True):
+                    raise ArtifactError(
+                        f"'{name}' of run '{self.run.name}' is damaged: materialize '{name}' again"
+                    ) from error
+            raise
+
+    def _compute(self, means: Means) -> None:
         store, settings = self.run.store, self.section.model_dump(mode="json")
         with ExitStack() as stack:
             writers = {
@@ -208,8 +221,11 @@ def _check_consistent(inputs: Mapping[str, Artifact], model: str | None, run: Ru
         for source, digest in provenance["inputs"].items():
             witness, expected = made_from.setdefault(source, (name, digest))
             if digest != expected:
-                other = source if witness == source else f"{source} than '{witness}'"
-                raise ArtifactError(f"'{name}' of run '{run.name}' is of another {other}: materialize '{name}' again")
+                other = "the run's" if witness == source else f"'{witness}' was"
+                raise ArtifactError(
+                    f"'{name}' of run '{run.name}' was made from another '{source}' than {other}: materialize '{name}' "
+                    "again"
+                )
         if None not in (model, provenance["model"]) and provenance["model"] != model:
             raise ArtifactError(
                 f"'{name}' of run '{run.name}' was made with other weights or in another dtype than model.path has "

@@ -26,6 +26,9 @@ REMADE: dict[str, set[str]] = {
     **{f"raw_pool.{name}": LAYOUT for name in Config().raw_pool.model_dump()},
     "raw_pool.answer_column": {"raw_pool", "tests"},
     "raw_pool.max_quarantined_share": set(),
+    # A test split off the pool takes the place of a file.
+    "pool.in_domain_share": {"pool", "tests"},
+    "pool.out_of_domain": {"pool", "tests"},
     # Sampled alike, so that they can be compared; contexts show the student's prompt.
     **{f"rollouts.{name}": SAMPLING for name in ("temperature", "top_p", "max_new_tokens")},
     **{

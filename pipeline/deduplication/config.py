@@ -2,10 +2,10 @@
 
 from pydantic import Field
 
-from pipeline.section import Section
+from pipeline.held_out.config import SplitOff
 
 
-class PoolConfig(Section):
+class PoolConfig(SplitOff):
     """Near-duplicates, contamination, and tests split off the pool."""
 
     drop_near_duplicates: bool = True
@@ -21,9 +21,5 @@ class PoolConfig(Section):
     (<folder>#<split>, hf://datasets/<owner>/<name>#<split>); files of any layout that format=auto reads."""
     contamination_threshold: float = Field(default=0.6, gt=0, le=1)
     """Share of an evaluation question, n-grams weighted by rarity, whose presence in a pool question is a hit."""
-    in_domain_share: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the questions to hold out as in-domain test; 0 for none."""
-    out_of_domain: list[str] = []
-    """Domains to hold out whole as out-of-domain test."""
     split_seed: int = 0
     """Seed of the in-domain test; apart from the seeds of a run, so that runs are compared on the same questions."""

@@ -1,8 +1,17 @@
-"""Settings of the stage ``tests``."""
+"""Settings of the stage ``tests``, and those of the pool that it goes by."""
 
 from pydantic import Field
 
 from pipeline.section import Section
+
+
+class SplitOff(Section):
+    """Which tests are split off the pool."""
+
+    in_domain_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the questions to hold out as in-domain test; 0 for none."""
+    out_of_domain: list[str] = []
+    """Domains to hold out whole as out-of-domain test."""
 
 
 class TestsConfig(Section):

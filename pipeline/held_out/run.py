@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.errors import SourceError
-from pipeline.held_out.config import TestsConfig
+from pipeline.held_out.config import SplitOff, TestsConfig
 from pipeline.held_out.questions import HeldOut
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.schemas import GOLD_LABELS
@@ -16,7 +16,7 @@ from pipeline.stage import Task
 
 def sources(section: TestsConfig, settings: Callable[..., Any]) -> Sequence[Source]:
     """Return the files of the tests."""
-    return [source for test in _files(section, settings("raw_pool", RawPoolConfig)).values() for source in test.sources]
+    return [source for test in _files(section, settings).values() for source in test.sources]
 
 
 def run(task: Task[TestsConfig]) -> None:
@@ -26,21 +26,24 @@ def run(task: Task[TestsConfig]) -> None:
     """
     section, pool = task.section, task.inputs["pool"]
     ids = pool.scan().select("id").collect()["id"]
-    files = _files(section, task.settings("raw_pool", RawPoolConfig))
+    files = _files(section, task.settings)
     no_gold = pl.DataFrame(GOLD_LABELS.empty_table())
     for split in ("in_domain", "out_of_domain"):
         held_out, gold = pool.read(f"{split}_test"), no_gold
-        if held_out.is_empty():
-            if split not in files:
-                continue
+        if split in files:
             held_out, gold = files[split].read()
             _check_leaks(held_out, ids, files[split].setting)
         task.writer.append(split, held_out.head(section.limit or len(held_out)))
         task.writers["test_labels"].append(split, gold)
 
 
-def _files(section: TestsConfig, layout: RawPoolConfig) -> Mapping[str, HeldOut]:
-    paths = {"in_domain": section.in_domain_path, "out_of_domain": section.out_of_domain_path}
+def _files(section: TestsConfig, settings: Callable[..., Any]) -> Mapping[str, HeldOut]:
+    """Return the tests that are read from files: the others are split off the pool, or not wanted."""
+    layout, split_off = settings("raw_pool", RawPoolConfig), settings("pool", SplitOff)
+    paths = {
+        "in_domain": None if split_off.in_domain_share else section.in_domain_path,
+        "out_of_domain": None if split_off.out_of_domain else section.out_of_domain_path,
+    }
     return {
         split: HeldOut(path, f"tests.{split}_path", layout, section.limit)
         for split, path in paths.items()

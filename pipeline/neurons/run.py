@@ -74,10 +74,7 @@ class _Rollouts:
         return pl.concat([self._read(number).filter(pl.col("id").is_in(wanted)) for number in numbers])
 
     def _read(self, number: int) -> pl.DataFrame:
-        try:
-            return scorable(*self.shards[number]).collect()
-        except pl.exceptions.ComputeError as error:
-            raise ArtifactError(f"shard {number} of the rollouts cannot be read: materialize them again") from error
+        return scorable(*self.shards[number]).collect()
 
 
 def _summarise(task: Task[NeuronScoresConfig], n_rollouts: int, n_neurons: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from pipeline.table import ENCODINGS, SCHEMA_VERSION, conform
 class ArtifactWriter:
     """Collects the tables and files of one artifact."""
 
-    def __init__(self, name: str, folder: Path, tables: Tables) -> None:
+    def __init__(self, name: str, folder: Path, tables: Tables, fingerprint: str) -> None:
         """Write into ``folder``, where an earlier attempt of the same fingerprint may have left shards."""
         self.name = name
         self.folder = folder
@@ -32,9 +32,9 @@ class ArtifactWriter:
         self.notes: dict[str, Any] = {}
         """Figures for people."""
         self.footer: dict[str, str] = {}
-        """Metadata of the Parquet footers, besides artifact and schema version. Files do not name the fingerprint: what
-        other code made with the same result has the same digest, and is no news to the stages after it.
-        """
+        """Metadata of the Parquet footers, besides artifact, schema version and, in shards, number and fingerprint."""
+        # A whole table does not name the fingerprint: made again with the same rows, it is no news to later stages.
+        self._fingerprint = fingerprint
         self._writers: dict[str, pq.ParquetWriter] = {}
 
     def __enter__(self) -> Self:
@@ -58,7 +58,8 @@ class ArtifactWriter:
         for table, rows in tables.items():
             path = self._shard(table, number)
             path.parent.mkdir(exist_ok=True)
-            checked, unfinished = self._conform(table, rows, shard=str(number), **footer), path.with_suffix(".part")
+            checked = self._conform(table, rows, **self._shard_footer(number), **footer)
+            unfinished = path.with_suffix(".part")
             with unfinished.open("wb") as file:
                 pq.write_table(checked, file, **_storage(checked.schema))
                 file.flush()
@@ -99,8 +100,11 @@ class ArtifactWriter:
             found = pq.read_metadata(path).metadata or {}
         except (OSError, pa.ArrowException):
             return False
-        wanted = {"artifact": self.name, "shard": str(number), **self.footer}
+        wanted = {"artifact": self.name, **self._shard_footer(number), **self.footer}
         return all(found.get(key.encode()) == value.encode() for key, value in wanted.items())
+
+    def _shard_footer(self, number: int) -> dict[str, str]:
+        return {"shard": str(number), "fingerprint": self._fingerprint}
 
     def _shard(self, table: str, number: int) -> Path:
         return self.folder / f"{table}.parquet" / f"shard-{number:05}.parquet"

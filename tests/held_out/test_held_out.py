@@ -14,7 +14,7 @@ from pipeline.pool import huggingface
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
 
-SETTING = "evaluation.in_domain_path"
+SETTING = "tests.in_domain_path"
 PLAIN = {"question": "Which?", "options": ["red", "blue"], "answer": "B"}
 SCIKNOWEVAL = {
     "question": "Which?",

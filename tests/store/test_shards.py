@@ -38,6 +38,15 @@ def is_plain_computation(found, keys):
     )
 
 
+def are_same(first, second):
+    """Compare the shards; their footers name different fingerprints."""
+    return all(
+        [shard.collect().rows() for shard in first.scan_shards(table)]
+        == [shard.collect().rows() for shard in second.scan_shards(table)]
+        for table in SHARDED
+    )
+
+
 def computed(calls):
     return sorted(question for call in calls for question in call)
 
@@ -64,8 +73,7 @@ def test_the_order_of_questions_does_not_matter(store):
     keys = pool(50)
     make(store, keys, "f")
     make(store, dict(reversed(keys.items())), "g", recipe="other")
-    first, second = (store.find("scores", fingerprint) for fingerprint in "fg")
-    assert first.manifest.digests == second.manifest.digests
+    assert are_same(*(store.find("scores", fingerprint) for fingerprint in "fg"))
 
 
 def test_new_and_changed_questions_are_computed_and_removed_ones_disappear(store):
@@ -77,7 +85,7 @@ def test_new_and_changed_questions_are_computed_and_removed_ones_disappear(store
     assert is_plain_computation(found, changed)
     assert set(found.read()["id"]) == changed.keys()
     assert computed(make(store, keys, "h")) == []
-    assert store.find("scores", "h").manifest.digests == store.find("scores", "f").manifest.digests
+    assert are_same(*(store.find("scores", fingerprint) for fingerprint in "fh"))
 
 
 def test_few_new_questions_are_computed_in_few_calls(store, monkeypatch):
@@ -270,5 +278,4 @@ def test_an_executor_does_the_work(store):
     with store.write("scores", "g", {}, {}) as writer:
         tables = ShardedTables(writer, SHARDED, lambda recipe: [], Backwards())
         tables.make(keys, {"recipe": "r"}, lambda questions, done: rows_of(questions, keys))
-    first, second = (store.find("scores", fingerprint) for fingerprint in "fg")
-    assert first.manifest.digests == second.manifest.digests
+    assert are_same(*(store.find("scores", fingerprint) for fingerprint in "fg"))

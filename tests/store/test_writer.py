@@ -72,9 +72,12 @@ def test_shards_are_one_table(store):
     assert found.read("totals").is_empty()
     for number, path in enumerate(found.files()):
         footer = pq.read_metadata(path).metadata
-        assert {key: footer[key] for key in (b"artifact", b"schema_version", b"shard", b"n_layers")} == {
+        assert {
+            key: footer[key] for key in (b"artifact", b"schema_version", b"fingerprint", b"shard", b"n_layers")
+        } == {
             b"artifact": b"scores",
             b"schema_version": str(SCHEMA_VERSION).encode(),
+            b"fingerprint": b"f",
             b"shard": str(number).encode(),
             b"n_layers": b"2",
         }
@@ -108,15 +111,15 @@ def test_readers_take_the_shards_of_the_manifest_and_no_others(store):
 
 @pytest.mark.parametrize("spoil", ["truncated", "empty", "of another number", "of another run", "of another artifact"])
 def test_a_shard_that_is_not_what_its_name_says_is_made_again(store, spoil):
-    folder = cut_off(store, range(2), run="a") / "scores.parquet"
+    folder = cut_off(store, range(2), n_layers="2") / "scores.parquet"
     first, second = (folder / f"shard-{number:05}.parquet" for number in range(2))
     if spoil in ("of another run", "of another artifact"):
-        table, key = pq.read_table(first), {"of another run": b"run", "of another artifact": b"artifact"}[spoil]
+        table, key = pq.read_table(first), {"of another run": b"fingerprint", "of another artifact": b"artifact"}[spoil]
         pq.write_table(table.replace_schema_metadata(table.schema.metadata | {key: b"other"}), first)
     else:
         content = first.read_bytes()
         first.write_bytes({"truncated": content[:-9], "empty": b"", "of another number": second.read_bytes()}[spoil])
-    assert write_shards(store, range(2), run="a") == [False, True]
+    assert write_shards(store, range(2), n_layers="2") == [False, True]
     assert store.find("scores", "f").read()["id"].to_list() == ["q0", "q0", "q1", "q1"]
 
 
