@@ -289,7 +289,7 @@ def test_all_distributions_of_a_namespace_count(tmp_path):
 def test_the_training_is_read_without_its_libraries():
     code = (
         "import sys; from pipeline.fingerprint import reachable_code\n"
-        "code = reachable_code(['training.run'])\n"
+        "code = reachable_code(['training.run', 'training.objectives.opsd'])\n"
         "assert {'training', 'training.run', 'training.objectives', 'pipeline.models'} <= set(code.modules)\n"
         "assert {'torch', 'trl', 'peft', 'accelerate', 'tokenizers'} <= set(code.libraries), code.libraries\n"
         "assert 'absent' not in {code.libraries[name] for name in ('torch', 'trl', 'peft', 'accelerate')}\n"
@@ -301,7 +301,7 @@ def test_the_training_is_read_without_its_libraries():
 
 def test_a_room_reaches_what_it_uses_only():
     code = reachable_code(["pipeline.answers.extract"])
-    assert {"pipeline", "pipeline.answers", "pipeline.answers.anchors", "pipeline.answers.values"} <= set(code.modules)
+    assert {"pipeline", "pipeline.answers", "pipeline.answers.options", "pipeline.answers.values"} <= set(code.modules)
     assert not {"pipeline.chain", "pipeline.stage", "pipeline.models"} & set(code.modules)
     assert not {"torch", "transformers"} & set(code.libraries)
     assert reachable_code(["pipeline.answers.extract"]) is code
