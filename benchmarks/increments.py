@@ -1,9 +1,11 @@
 """What a pool with 5 % new questions costs in sampling and scoring, by what the whole pool costs.
 
 The whole pool is made in a fresh store; in a second one first the pool without the new questions, then the whole. Both
-costs are processor seconds of the same work in one process on one thread: what is imported or compiled once is paid for
-before. The embedded model is the hard case: it scores a question in the time in which a few are copied. Copies of the pool, told apart by a number at the end of the question, make a larger one, in which what a stage
-costs whatever it computes weighs less. ``python -m benchmarks.increments``.
+costs are processor seconds of the same work in one process on one thread, whose imports and compilations are paid for
+before. The embedded model is the hard case: it scores a question in the time in which twenty are copied. Copies of the
+pool, told apart by a number at the end of the question, make a larger one, in which what a stage costs whatever it
+computes weighs less.
+``python -m benchmarks.increments``.
 """
 
 import argparse
