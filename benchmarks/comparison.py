@@ -98,11 +98,11 @@ class Cell:
 
     def __init__(self, world: int, seed: int) -> None:
         self.reference = ReferenceRun(world, seed)
-        chains = (self.reference.base, self.reference.held_out)
-        content = [chain.run.require("neuron_scores").manifest.fingerprint for chain in chains]
-        content.append(self.reference.base.run.require("context_beliefs").manifest.fingerprint)
+        base, read = self.reference.base, ("gold_labels", "test_labels", "neuron_scores", "context_beliefs")
+        content = [base.run.require(name).manifest.digest for name in read]
+        content.append(self.reference.held_out.run.require("neuron_scores").manifest.digest)
         code = reachable_code(("benchmarks.comparison",))
-        key = digest_json([content, code.digest, dict(code.libraries)])[:12]
+        key = digest_json([base.config.model_dump(mode="json"), content, code.digest, dict(code.libraries)])[:12]
         self.folder = WORLDS / "cells" / f"{self.reference.name}-{key}"
         self.folder.mkdir(parents=True, exist_ok=True)
 
