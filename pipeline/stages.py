@@ -72,4 +72,6 @@ def describe_stages() -> str:
         for spec in STAGES
         for name in spec.artifacts
     ]
-    return "\n".join(["```mermaid", "flowchart LR", *arrows, "```", "", "| artifact | what it holds |", "|---|---|", *rows])
+    return "\n".join(
+        ["```mermaid", "flowchart LR", *arrows, "```", "", "| artifact | what it holds |", "|---|---|", *rows]
+    )

@@ -1,7 +1,9 @@
-"""Running the training process from the command line; under Dagster, Pipes does."""
+"""Running a command of another program, such as the training process, so that nothing of it is left behind."""
 
+import os
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -11,20 +13,27 @@ _SECONDS_TO_END: Final = 10.0
 """For an interrupted process, before it is killed; own choice: an optimizer step on a GPU takes less."""
 
 
-def run_process(command: Sequence[str]) -> None:
-    """Run a command to its end; raises TrainingError when it fails. It shares this process's standard streams.
+def run_process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    """Run a command to its end; raises TrainingError when it fails. It shares this process's output.
 
-    An interrupt from the terminal reaches the process as well, being in the same group, and here ends it for sure.
+    ``environment`` is added to this process's. The command has a process group of its own, so that an interrupt from
+    the terminal reaches this process alone, which then ends the group: nothing of it outlives the call.
     """
-    with subprocess.Popen(command) as process:  # noqa: S603  our own command
+    with subprocess.Popen(  # noqa: S603  our own command
+        command, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, process_group=0
+    ) as process:
         try:
             code = process.wait()
-        except KeyboardInterrupt:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_SECONDS_TO_END)
+        except BaseException:  # Dagster's interrupts are none of Python's
+            _end_group(process)
             raise
-        finally:
-            process.kill()  # does nothing to a process that has ended
-            process.wait()
     if code:
         raise TrainingError(f"the training process ended with code {code}: its last lines above say why")
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_END)
+        os.killpg(process.pid, signal.SIGKILL)

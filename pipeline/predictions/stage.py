@@ -17,6 +17,7 @@ def _spec(model: str, described: str, adapter: tuple[str, ...]) -> StageSpec:
         tables={"in_domain": ROLLOUTS, "out_of_domain": ROLLOUTS},
         run="pipeline.predictions.run:run",
         inputs=("tests", *adapter),
+        after=("rollouts",),  # whose settings it reads
         reads={"rollouts": SampledPrompts},
         uses_model=True,
         settings="predictions",

@@ -56,11 +56,11 @@ class Manifest(BaseModel):
 class Artifact:
     """Reads one artifact; ``tables`` are the schemas that its files must have."""
 
-    def __init__(self, folder: Path, tables: Tables, manifest: Manifest | None = None) -> None:
+    def __init__(self, folder: Path, tables: Tables) -> None:
         """Open a folder; raises ArtifactError when it holds no readable manifest."""
         self.folder = folder
         self.tables = tables
-        self.manifest = manifest or _read_manifest(folder)
+        self.manifest = _read_manifest(folder)
 
     @property
     def name(self) -> str:

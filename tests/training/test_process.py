@@ -40,7 +40,11 @@ def test_a_process_that_ends_well_is_silent_and_one_that_fails_is_an_error(capfd
 
 
 @pytest.mark.parametrize(
-    ("setup", "seconds", "tidied"), [("", 30, True), ("signal.signal(signal.SIGINT, signal.SIG_IGN)", 0.2, False)]
+    ("setup", "seconds", "tidied"),
+    [
+        ("signal.signal(signal.SIGTERM, signal.default_int_handler)", 30, True),
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", 0.2, False),
+    ],
 )
 def test_an_interrupt_gives_the_process_time_to_end_and_then_ends_it(tmp_path, setup, seconds, tidied):
     started = tmp_path / "started"
