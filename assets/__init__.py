@@ -73,7 +73,8 @@ def build_definitions(
         schedules=[
             dg.ScheduleDefinition(name="daily_observation", job=observe, cron_schedule="0 2 * * *"),
             # Not RunRequest(stale_assets_only=True): an asset is stale by its own inputs alone, so a new file would
-            # take a week per stage to get through. Of the whole group, what still stands is not computed again.
+            # take a week per stage to get through, and what is stale cannot be asked for otherwise (dagster#19368).
+            # Of the whole group, what still stands is not computed again.
             dg.ScheduleDefinition(
                 name="weekly_curation",
                 target=curation,

@@ -14,7 +14,7 @@ class _PlainFormatter(logging.Formatter):
         failure = getattr(event, "event_specific_data", None) if event is not None else None
         if (error := getattr(failure, "error", None)) is not None:
             text = "failed: " + str((error.cause or error).message).strip().splitlines()[0]
-        return f"{self.formatTime(record, '%H:%M:%S')}  {step:<18} {text}"
+        return f"{self.formatTime(record, '%H:%M:%S')}  {step:<21} {text}"
 
 
 def _text(record: logging.LogRecord) -> str:

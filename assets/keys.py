@@ -1,7 +1,7 @@
 """Keys of assets: every run of the pipeline has assets of its own, told apart by the run's name in front.
 
 Runs of different presets, arms or rounds then never share a history, and marks of what is stale, schedules and
-observations work as for any other assets: Dagster keeps these per asset, not per partition.
+observations work as for any other assets, which they do not for partitions (dagster#18921).
 """
 
 import dagster as dg

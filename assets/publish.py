@@ -37,8 +37,8 @@ def publish(spec: StageSpec, artifact: Artifact, run: Run, cached: bool) -> dg.M
         asset_key=asset_key(run.name, manifest.name),
         metadata=metadata,
         data_version=dg.DataVersion(manifest.digest),
-        # Dagster's own tags: it looks versions of inputs up when a step starts, which for a source is what was
-        # observed last, if ever, and not what the stage has read.
+        # Dagster's own tags, for want of a call (dagster#21436): it looks versions of inputs up when a step starts,
+        # which for a source is what was observed last, if ever, and not what the stage has read.
         tags={f"dagster/input_data_version/{run.name}/{source}": version for source, version in seen},
     )
 

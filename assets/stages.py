@@ -133,7 +133,8 @@ def _launcher(context: dg.AssetExecutionContext) -> Callable[[Sequence[str]], No
         injector, reader = dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.PreviewWarning)  # 1.13 warns of what its own session calls
-            # Not PipesSubprocessClient: interrupted, it waits 20 s for the process and then leaves it running.
+            # Not PipesSubprocessClient: interrupted, it waits 20 s for the process and then leaves it running (its
+            # termination since dagster#18685).
             with dg.open_pipes_session(context=context, context_injector=injector, message_reader=reader) as session:
                 run_process(command, session.get_bootstrap_env_vars())
 

@@ -42,13 +42,13 @@ class Code:
     """Of the reached modules' names and syntax trees."""
     modules: tuple[str, ...]
     """The project's modules among them, sorted."""
-    imported: frozenset[str]
-    """Top-level packages that they import besides the project's own."""
+    imported: tuple[str, ...]
+    """Top-level packages that they import besides the project's own, sorted."""
 
     @property
     def libraries(self) -> Mapping[str, str]:
         """Versions of the distributions that they import, ``absent`` where one is not installed."""
-        return _versions(self.imported)  # the slower half, which not everybody asks for
+        return _versions(set(self.imported))  # the slower half, which not everybody asks for
 
 
 def reachable_code(roots: Sequence[str], root_folder: Path = PROJECT_ROOT) -> Code:
@@ -89,7 +89,7 @@ def _reachable_code(roots: tuple[str, ...], folder: Path) -> Code:
         if module := _read(folder, name):
             reached[name], imported = module
             pending += imported
-    return Code(digest_json(sorted(reached.items())), tuple(sorted(reached)), frozenset(external))
+    return Code(digest_json(sorted(reached.items())), tuple(sorted(reached)), tuple(sorted(external)))
 
 
 @cache
@@ -141,7 +141,7 @@ def _is_docstring(node: object) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _versions(names: frozenset[str]) -> dict[str, str]:
+def _versions(names: set[str]) -> dict[str, str]:
     wanted = names - sys.stdlib_module_names - _BYSTANDERS
     wanted |= {other for name in wanted for other in _BROUGHT_ALONG.get(name, ())}
     return dict(sorted(pair for name in wanted for pair in _installed(name)))

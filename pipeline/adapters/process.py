@@ -37,3 +37,4 @@ def _end_group(process: subprocess.Popen[bytes]) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_SECONDS_TO_END)
         os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
