@@ -19,8 +19,8 @@ RAW = ("raw_pool", "gold_labels", "quarantine")
 
 
 @pytest.fixture
-def instance(tmp_path):
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+def instance():
+    with dg.instance_for_test() as instance:
         yield instance
 
 
