@@ -182,13 +182,12 @@ def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run,
 
 def run_chain(config: Config, run: Run, last: str = "evaluation", means: Means | None = None) -> dict[str, Outcome]:
     """Run the stages in order up to ``last``, optional ones left out, and return the outcome of each."""
-    outcomes = {}
-    for spec in STAGES:
-        if not spec.optional:
-            outcomes[spec.name] = materialize(spec, getattr(config, spec.key), config.model, run, means)
-        if spec.name == last:
-            break
-    return outcomes
+    chosen = STAGES[: STAGES.index(stage_of(last)) + 1]
+    return {
+        spec.name: materialize(spec, getattr(config, spec.key), config.model, run, means)
+        for spec in chosen
+        if not spec.optional
+    }
 
 
 def determining_settings(spec: StageSpec, config: Config) -> dict[str, Any]:
