@@ -37,7 +37,9 @@ bench: $(VENV)/.dev  ## Measure costs, and compare rules, builders and rivals (a
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scoring_stage
 	$(BIN)/python -m benchmarks.retrieval
-	$(BIN)/python -m benchmarks.comparison --fresh
+	$(BIN)/python -m benchmarks.increments
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.comparison
 
 reference-model: $(VENV)/.run  ## Make the embedded world and train its model again (about 10 minutes)
 	rm -rf data/reference/model
