@@ -18,10 +18,12 @@ from pipeline.store.store import Run
 _PREVIEW_ROWS = 5
 
 
-def publish(spec: StageSpec, artifact: Artifact, run: Run, cached: bool) -> dg.MaterializeResult[Any]:
+def publish(
+    spec: StageSpec, artifact: Artifact, run: Run, cached: bool, is_known: bool = False
+) -> dg.MaterializeResult[Any]:
     """Return the materialization of a stage's artifact in a run; its data version is the digest of its content.
 
-    One that still stood was shown in full when it was made, so the event log gets no more than that it stands.
+    Of one that ``is_known``, having been shown in full before, the event log gets no more than that it stands.
     """
     manifest = artifact.manifest
     metadata: dict[str, Any] = {
@@ -30,7 +32,7 @@ def publish(spec: StageSpec, artifact: Artifact, run: Run, cached: bool) -> dg.M
         "path": dg.MetadataValue.path(str(run.folder / manifest.name)),
         "fingerprint": manifest.fingerprint[:16],
     }
-    if not cached:
+    if not is_known:
         metadata |= _details(spec, artifact)
     seen = versions_of(spec, manifest.provenance).items()
     return dg.MaterializeResult(

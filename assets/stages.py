@@ -19,7 +19,7 @@ from pipeline.fingerprint import reachable_code
 from pipeline.model_config import ModelConfig
 from pipeline.section import Section
 from pipeline.stage import StageSpec
-from pipeline.store.artifact import Tables
+from pipeline.store.artifact import Artifact, Tables
 from pipeline.store.store import Run
 
 POOL: Final = "model"
@@ -114,8 +114,10 @@ class _StageAsset:
         verdict = "unchanged, nothing recomputed" if outcome.cached else "computed"
         context.log.info(f"{manifest.name}: {verdict}; rows {manifest.rows}; fingerprint {manifest.fingerprint[:16]}")
         for name, artifact in outcome.artifacts.items():
-            if asset_key(self.run, name) in context.selected_asset_keys:
-                yield publish(self.spec, artifact, run, outcome.cached)
+            key = asset_key(self.run, name)
+            if key in context.selected_asset_keys:
+                is_known = outcome.cached and _was_shown(context.instance, key, artifact)
+                yield publish(self.spec, artifact, run, outcome.cached, is_known)
 
     def _report(self, context: dg.AssetExecutionContext, sources: Mapping[str, str]) -> None:
         """Record what the stage found outside the store, unless it is what was observed last."""
@@ -124,6 +126,15 @@ class _StageAsset:
             known = context.instance.fetch_observations(key, limit=1).records
             if not known or known[0].asset_observation.data_version != version:
                 context.log_event(dg.AssetObservation(key, tags={"dagster/data_version": version}))
+
+
+def _was_shown(instance: dg.DagsterInstance, key: dg.AssetKey, artifact: Artifact) -> bool:
+    """Return whether the last that people saw of an asset is this artifact, or whether nobody will look."""
+    if instance.is_ephemeral:
+        return True
+    records = instance.fetch_materializations(key, limit=1).records
+    last = records[0].asset_materialization if records else None
+    return last is not None and last.metadata["fingerprint"].value == artifact.manifest.fingerprint[:16]
 
 
 def _launcher(context: dg.AssetExecutionContext) -> Callable[[Sequence[str]], None]:

@@ -23,7 +23,7 @@ from pipeline.model_fingerprint import model_fingerprint
 from pipeline.presets import load_config
 from pipeline.section import Section
 from pipeline.stage import SourceFile, StageSpec, Task, read_settings, resolve
-from pipeline.stages import STAGES, stage_of
+from pipeline.stages import CATALOGUE, STAGES, stage_of
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Run
 from pipeline.store.writer import ArtifactWriter
@@ -65,10 +65,11 @@ class Materialization:
         self.inputs = {name: run.require(name) for name in spec.inputs}
         for name in (*spec.after, *spec.reads):
             run.require(name)
-        self.own_settings = _settings_before(spec, run)
+        before = _before(spec, run)
+        self.own_settings = {stage_of(name).name: artifact.manifest.settings for name, artifact in before.items()}
         self.provenance = self._provenance()
         self.fingerprint = digest_json(self.provenance)[:32]
-        _check_consistent(self.inputs, self.provenance["model"], run)
+        _check_consistent(before, self.provenance["model"], run)
 
     def standing(self) -> dict[str, Artifact] | None:
         """Return the artifacts of the fingerprint, shown by the run from now on, or none unless all of them stand."""
@@ -181,13 +182,12 @@ def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run,
 
 def run_chain(config: Config, run: Run, last: str = "evaluation", means: Means | None = None) -> dict[str, Outcome]:
     """Run the stages in order up to ``last``, optional ones left out, and return the outcome of each."""
-    outcomes = {}
-    for spec in STAGES:
-        if not spec.optional:
-            outcomes[spec.name] = materialize(spec, getattr(config, spec.key), config.model, run, means)
-        if spec.name == last:
-            break
-    return outcomes
+    chosen = STAGES[: STAGES.index(stage_of(last)) + 1]
+    return {
+        spec.name: materialize(spec, getattr(config, spec.key), config.model, run, means)
+        for spec in chosen
+        if not spec.optional
+    }
 
 
 def determining_settings(spec: StageSpec, config: Config) -> dict[str, Any]:
@@ -201,22 +201,23 @@ def _determining(spec: StageSpec, section: Section, before: Mapping[str, Mapping
     return {"settings": section.material(), "reads": reads}
 
 
-def _settings_before(spec: StageSpec, run: Run) -> dict[str, Mapping[str, Any]]:
-    """Return the settings of all stages before one, as far as the run shows their artifacts."""
-    found: dict[str, Mapping[str, Any]] = {}
+def _before(spec: StageSpec, run: Run) -> dict[str, Artifact]:
+    """Return the artifacts that a stage builds on, directly or not, in order and as far as the run shows them."""
+    found: dict[str, Artifact] = {}
     waiting = [*spec.inputs, *spec.after, *spec.reads]
     while waiting:
-        before = stage_of(waiting.pop())
-        if before.name not in found and (artifact := run.find(before.name)):
-            found[before.name] = artifact.manifest.settings
-            waiting += [*before.inputs, *before.after]
-    return found
+        name = waiting.pop()
+        if name not in found and (artifact := run.find(name)):
+            found[name] = artifact
+            before = stage_of(name)
+            waiting += [before.name, *before.inputs, *before.after]
+    return {name: found[name] for name in CATALOGUE if name in found}
 
 
-def _check_consistent(inputs: Mapping[str, Artifact], model: str | None, run: Run) -> None:
-    """Raise ArtifactError unless the inputs were made from one another, from the same things and with this model."""
-    made_from = {name: (name, artifact.manifest.digest) for name, artifact in inputs.items()}
-    for name, artifact in inputs.items():
+def _check_consistent(before: Mapping[str, Artifact], model: str | None, run: Run) -> None:
+    """Raise ArtifactError unless artifacts were made from one another, from the same things and with this model."""
+    made_from = {name: (name, artifact.manifest.digest) for name, artifact in before.items()}
+    for name, artifact in before.items():
         provenance = artifact.manifest.provenance
         for source, digest in provenance["inputs"].items():
             witness, expected = made_from.setdefault(source, (name, digest))

@@ -14,6 +14,7 @@ from pipeline.held_out.stage import TESTS_STAGE
 from pipeline.neurons.stage import NEURON_SCORES_STAGE
 from pipeline.pool.stage import RAW_POOL_STAGE
 from pipeline.predictions.stage import BASE_PREDICTIONS, DISTILLED_PREDICTIONS, SFT_PREDICTIONS
+from pipeline.registry import look_up
 from pipeline.rollouts.stage import ROLLOUTS_STAGE
 from pipeline.selection.stage import CURATED_SUBSET_STAGE
 from pipeline.stage import StageSpec
@@ -46,8 +47,9 @@ CATALOGUE: Final[Mapping[str, Tables]] = {name: tables for spec in STAGES for na
 
 
 def stage_of(artifact: str) -> StageSpec:
-    """Return the stage that makes an artifact."""
-    return next(spec for spec in STAGES if artifact in spec.artifacts)
+    """Return the stage that makes an artifact; raises ConfigError for a name that none has."""
+    makers = {name: spec for spec in STAGES for name in spec.artifacts}
+    return look_up(makers, artifact, "artifact")
 
 
 def open_store(root: Path) -> Store:

@@ -25,7 +25,6 @@ REMADE: dict[str, set[str]] = {
     # The layout of a pool is also how held-out questions are read.
     **{f"raw_pool.{name}": LAYOUT for name in Config().raw_pool.model_dump()},
     "raw_pool.answer_column": {"raw_pool", "tests"},
-    "raw_pool.max_quarantined_share": set(),
     # A test split off the pool takes the place of a file.
     "pool.in_domain_share": {"pool", "tests"},
     "pool.out_of_domain": {"pool", "tests"},

@@ -14,7 +14,6 @@ from pipeline.pool.files import ENDINGS, ending
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.pool.source import Source
 
-N_ROWS_CHECKED = 1_000
 _DATA_SET = re.compile(r"(.+)#([^#/]+)")
 
 
@@ -24,8 +23,8 @@ class HeldOut:
     def __init__(self, path: str, setting: str, pool: RawPoolConfig, limit: int | None = None) -> None:
         """Find the sources of ``path``, at most ``limit`` rows of which are read; raises SourceError without any."""
         self.setting = setting
-        self._layout = held_out_layout(path, pool).model_copy(update={"limit": limit})
-        self._ingestion = Ingestion(self._layout, setting)
+        layout = held_out_layout(path, pool).model_copy(update={"limit": limit})
+        self._ingestion = Ingestion(layout, setting)
 
     @property
     def sources(self) -> list[Source]:
@@ -34,13 +33,9 @@ class HeldOut:
 
     def read(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return questions (RAW_POOL) and gold answers (GOLD_LABELS); raises SourceError for unusable ones."""
-        return _read(self._ingestion)
-
-    def check(self) -> None:
-        """Read the first rows, but no answers; raises SourceError unless they hold a question and no damage."""
-        n_rows = min(N_ROWS_CHECKED, self._layout.limit or N_ROWS_CHECKED)
-        first = {"limit": n_rows, "answer_column": None, "max_quarantined_share": 1.0}
-        _read(Ingestion(self._layout.model_copy(update=first), self.setting))
+        batches = list(self._ingestion)
+        check_counts(self._ingestion.counts, self._ingestion.config, self.setting)
+        return pl.concat([batch.raw_pool for batch in batches]), pl.concat([batch.gold_labels for batch in batches])
 
 
 def held_out_layout(path: str, pool: RawPoolConfig) -> RawPoolConfig:
@@ -58,9 +53,3 @@ def held_out_layout(path: str, pool: RawPoolConfig) -> RawPoolConfig:
     if changes["path"] != pool.path:
         changes |= {"subset": None, "revision": None}
     return pool.model_copy(update=changes)
-
-
-def _read(ingestion: Ingestion) -> tuple[pl.DataFrame, pl.DataFrame]:
-    batches = list(ingestion)
-    check_counts(ingestion.counts, ingestion.config, ingestion.setting)
-    return pl.concat([batch.raw_pool for batch in batches]), pl.concat([batch.gold_labels for batch in batches])

@@ -1,6 +1,6 @@
 """Settings of this room's stage."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -9,8 +9,6 @@ from pipeline.section import Section
 
 class Layout(Section):
     """Where questions stand and how they are read."""
-
-    immaterial: ClassVar[frozenset[str]] = frozenset({"max_quarantined_share"})
 
     path: str = "data/reference/pool.jsonl"
     """File, folder or pattern (data/**/*.jsonl.gz) of questions, a URL of either that fsspec knows (https, s3, ...),

@@ -1,6 +1,6 @@
 """The stage ``raw_pool``: a source becomes the artifacts ``raw_pool``, ``gold_labels`` and ``quarantine``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.errors import QuarantineError
@@ -31,13 +31,3 @@ def run(task: Task[RawPoolConfig]) -> None:
         kept.discarded = gold.discarded = True
     kept.notes = quarantine.notes = counts.rows() | ingestion.tables()
     gold.notes = {"usable": counts.gold, "unusable": counts.unusable_gold}
-
-
-def check(notes: Mapping[str, Any], section: RawPoolConfig) -> None:
-    """Raise QuarantineError when a stored pool has more refused rows than are allowed now."""
-    if notes["refused_share"] > section.max_quarantined_share:
-        raise QuarantineError(
-            f"raw_pool.path: {section.path}: {notes['refused']} of {notes['read']} rows refused "
-            f"({notes['refused_share']:.1%}, allowed {section.max_quarantined_share:.1%}): mend the rows listed in the "
-            "quarantine table or raise raw_pool.max_quarantined_share"
-        )

@@ -22,6 +22,5 @@ RAW_POOL_STAGE: Final = StageSpec(
     },
     run="pipeline.pool.run:run",
     sources="pipeline.pool.run:sources",
-    check="pipeline.pool.run:check",
     plot="pipeline.pool.plot:question_lengths",
 )

@@ -83,12 +83,12 @@ class ShardedTables:
         with tqdm(total=len(keys), desc=self.writer.name, unit="question", mininterval=1) as bar:
 
             def make_piece(piece: _Piece) -> None:
-                absent = [number for number in piece.shards if not self.writer.has_shard(number, self.tables)]
+                absent = [number for number, ids in piece.shards.items() if not self._is_there(number, ids, keys)]
                 computed = compute(piece.missing, bar.update) if absent and piece.missing else None
                 for number in absent:
                     ids = piece.shards[number]
                     rows = {table: self._rows(table, ids, computed, known) for table in self.tables}
-                    self._write(number, rows, json.dumps({question: keys[question] for question in ids}))
+                    self._write(number, rows, {question: keys[question] for question in ids})
                 n_questions = sum(map(len, piece.shards.values()))
                 bar.update(n_questions - (0 if computed is None else len(piece.missing)))
 
@@ -103,12 +103,20 @@ class ShardedTables:
         order = [column for column in ("id", "sample") if column in together.columns]
         return together.sort(order, maintain_order=True)
 
-    def _write(self, number: int, rows: Rows, keys: str) -> None:
-        first = self.tables[0]
+    def _is_there(self, number: int, ids: Sequence[str], keys: Mapping[str, str]) -> bool:
+        fingerprint = self._fingerprint({question: keys[question] for question in ids})
+        return self.writer.has_shard(number, self.tables, fingerprint=fingerprint)
+
+    def _write(self, number: int, rows: Rows, keys: Mapping[str, str]) -> None:
+        first, described = self.tables[0], {"fingerprint": self._fingerprint(keys)}
         # The first table last: a shard counts when all are there, and its keys are read from this one.
         for table in (*self.tables[1:], first):
-            footer = {"keys": keys} if table == first else {}
+            footer = described | ({"keys": json.dumps(keys)} if table == first else {})
             self.writer.write_shard(number, {table: rows[table]}, **footer)
+
+    def _fingerprint(self, keys: Mapping[str, str]) -> str:
+        """Return the digest of all that determines the rows of a shard, whatever others stand beside it."""
+        return digest_json([self.writer.recipe, dict(keys)])
 
 
 class _Known:

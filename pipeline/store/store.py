@@ -67,7 +67,7 @@ class Store:
         """
         final, opened = self.folder(name, fingerprint), False
         try:
-            with part_of(final) as part, ArtifactWriter(name, part, self.catalogue[name], fingerprint) as writer:
+            with part_of(final) as part, ArtifactWriter(name, part, self.catalogue[name]) as writer:
                 opened = True
                 yield writer
                 if writer.discarded:

@@ -20,8 +20,8 @@ from pipeline.table import ENCODINGS, SCHEMA_VERSION, conform
 class ArtifactWriter:
     """Collects the tables and files of one artifact."""
 
-    def __init__(self, name: str, folder: Path, tables: Tables, fingerprint: str) -> None:
-        """Write into ``folder``, where an earlier attempt of the same fingerprint may have left shards."""
+    def __init__(self, name: str, folder: Path, tables: Tables) -> None:
+        """Write into ``folder``, where an earlier attempt may have left shards."""
         self.name = name
         self.folder = folder
         self.tables = tables
@@ -32,9 +32,10 @@ class ArtifactWriter:
         self.notes: dict[str, Any] = {}
         """Figures for people."""
         self.footer: dict[str, str] = {}
-        """Metadata of the Parquet footers, besides artifact, schema version and, in shards, number and fingerprint."""
-        # A whole table does not name the fingerprint: made again with the same rows, it is no news to later stages.
-        self._fingerprint = fingerprint
+        """Metadata of the Parquet footers, besides artifact, schema version and, in shards, their number.
+
+        The artifact's fingerprint is not in it: made again with the same rows, tables are no news to later stages.
+        """
         self._writers: dict[str, pq.ParquetWriter] = {}
 
     def __enter__(self) -> Self:
@@ -54,11 +55,14 @@ class ArtifactWriter:
         self._writers[table].write_table(checked)
 
     def write_shard(self, number: int, tables: Mapping[str, pl.DataFrame], **footer: str) -> None:
-        """Store one shard of the given tables; raises ArtifactError when rows do not fit a schema."""
+        """Store one shard of the given tables; raises ArtifactError when rows do not fit a schema.
+
+        ``footer`` is metadata of this shard's own.
+        """
         for table, rows in tables.items():
             path = self._shard(table, number)
             path.parent.mkdir(exist_ok=True)
-            checked = self._conform(table, rows, **self._shard_footer(number), **footer)
+            checked = self._conform(table, rows, shard=str(number), **footer)
             unfinished = path.with_suffix(".part")
             with unfinished.open("wb") as file:
                 pq.write_table(checked, file, **_storage(checked.schema))
@@ -66,9 +70,10 @@ class ArtifactWriter:
                 os.fsync(file.fileno())  # a name must not survive a power cut that its content does not
             os.replace(unfinished, path)
 
-    def has_shard(self, number: int, tables: tuple[str, ...]) -> bool:
-        """Return whether a run that was cut off has left this shard of all these tables, intact."""
-        return all(self._is_own(self._shard(table, number), number) for table in tables)
+    def has_shard(self, number: int, tables: tuple[str, ...], **footer: str) -> bool:
+        """Return whether a run that was cut off has left this shard of all these tables, intact and so described."""
+        wanted = {"artifact": self.name, "shard": str(number), **self.footer, **footer}
+        return all(_is_described(self._shard(table, number), wanted) for table in tables)
 
     def shards(self, table: str) -> list[Path]:
         """Return the stored shards of a table, in order."""
@@ -95,19 +100,16 @@ class ArtifactWriter:
         described |= {"artifact": self.name, "schema_version": str(SCHEMA_VERSION), **self.footer}
         return checked.replace_schema_metadata(described)
 
-    def _is_own(self, path: Path, number: int) -> bool:
-        try:
-            found = pq.read_metadata(path).metadata or {}
-        except (OSError, pa.ArrowException):
-            return False
-        wanted = {"artifact": self.name, **self._shard_footer(number), **self.footer}
-        return all(found.get(key.encode()) == value.encode() for key, value in wanted.items())
-
-    def _shard_footer(self, number: int) -> dict[str, str]:
-        return {"shard": str(number), "fingerprint": self._fingerprint}
-
     def _shard(self, table: str, number: int) -> Path:
         return self.folder / f"{table}.parquet" / f"shard-{number:05}.parquet"
+
+
+def _is_described(path: Path, wanted: Mapping[str, str]) -> bool:
+    try:
+        found = pq.read_metadata(path).metadata or {}
+    except (OSError, pa.ArrowException):
+        return False
+    return all(found.get(key.encode()) == value.encode() for key, value in wanted.items())
 
 
 def _storage(schema: pa.Schema) -> dict[str, Any]:

@@ -49,7 +49,6 @@ def files(tmp_path: Path) -> Path:
 def test_every_layout_is_read_beside_a_pool_of_any(files: Path, pool: str) -> None:
     for name in FILES:
         held_out = HeldOut(str(files / name), SETTING, RawPoolConfig(format=pool))
-        held_out.check()
         questions, gold = held_out.read()
         assert questions["options"].to_list() == [["red", "blue"]]
         assert gold.select("gold_answer", "gold_index").rows() == [("blue", 1)]
@@ -103,19 +102,16 @@ def test_a_hub_data_set_has_its_own_subset_and_revision() -> None:
 def test_errors_name_the_setting_alone(tmp_path: Path, name: str, content: str | None, message: str) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
-    for act in (HeldOut.check, HeldOut.read):
-        with pytest.raises(SourceError, match=message) as caught:
-            act(HeldOut(str(tmp_path / name), SETTING, RawPoolConfig()))
-        assert str(caught.value).startswith(f"{SETTING}: ")
-        assert "raw_pool.path" not in str(caught.value)
-        assert "quarantine" not in str(caught.value)
+    with pytest.raises(SourceError, match=message) as caught:
+        HeldOut(str(tmp_path / name), SETTING, RawPoolConfig()).read()
+    assert str(caught.value).startswith(f"{SETTING}: ")
+    assert "raw_pool.path" not in str(caught.value)
+    assert "quarantine" not in str(caught.value)
 
 
-def test_a_check_reads_the_beginning_only(tmp_path: Path) -> None:
+def test_a_limit_has_the_beginning_read_only(tmp_path: Path) -> None:
     rows = [json.dumps(PLAIN | {"question": f"q{i}"}) for i in range(1_000)]
     (tmp_path / "a.jsonl").write_text("\n".join([*rows, *["broken"] * 1_000]))
-    held_out = HeldOut(str(tmp_path / "a.jsonl"), SETTING, RawPoolConfig())
-    held_out.check()
     with pytest.raises(SourceError, match="malformed_json"):
-        held_out.read()
+        HeldOut(str(tmp_path / "a.jsonl"), SETTING, RawPoolConfig()).read()
     assert len(HeldOut(str(tmp_path / "a.jsonl"), SETTING, RawPoolConfig(), limit=5).read()[0]) == 5

@@ -48,9 +48,9 @@ def write_shards(store, numbers, fingerprint="f", stop=False, **footer):
     with store.write("scores", fingerprint, {}, {}) as writer:
         writer.footer |= footer
         for number in numbers:
-            kept.append(writer.has_shard(number, SHARDED))
+            kept.append(writer.has_shard(number, SHARDED, fingerprint=fingerprint))
             if not kept[-1]:
-                writer.write_shard(number, rows_of([f"q{number}"], {f"q{number}": "k"}))
+                writer.write_shard(number, rows_of([f"q{number}"], {f"q{number}": "k"}), fingerprint=fingerprint)
         if stop:
             raise KeyboardInterrupt
     return kept
@@ -136,8 +136,8 @@ def test_of_two_that_are_cut_off_the_first_ones_shards_are_kept(store):
         store.write("scores", "f", {}, {}) as first,
         store.write("scores", "f", {}, {}) as second,
     ):
-        first.write_shard(0, rows)
-        second.write_shard(1, rows)
+        first.write_shard(0, rows, fingerprint="f")
+        second.write_shard(1, rows, fingerprint="f")
         raise KeyboardInterrupt
     assert {path.name for path in (store.artifacts / "scores").iterdir()} == {".f.0.part"}
     assert write_shards(store, range(2)) == [True, False]
