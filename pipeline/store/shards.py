@@ -143,12 +143,14 @@ class _Known:
 
     def rows(self, table: str, ids: Sequence[str]) -> pl.DataFrame | None:
         """Return the rows of those of the questions that are known."""
-        by_file: dict[Path, list[str]] = {}
+        wanted: dict[tuple[Artifact, str], list[str]] = {}
         for question in ids:
             if question in self._where:
-                artifact, name = self._where[question]
-                by_file.setdefault(artifact.path(table) / name, []).append(question)
-        parts = [pl.scan_parquet(path).filter(pl.col("id").is_in(wanted)) for path, wanted in by_file.items()]
+                wanted.setdefault(self._where[question], []).append(question)
+        parts = [
+            pl.scan_parquet(artifact.path(table) / name).filter(pl.col("id").is_in(own))
+            for (artifact, name), own in wanted.items()
+        ]
         return pl.concat(parts).collect() if parts else None
 
 
