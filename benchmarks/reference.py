@@ -165,7 +165,7 @@ class ReferenceRun:
         """Return graded samples (schema PREDICTIONS) of the untouched model on the in-domain test with contexts."""
         section = self.base.config.rollouts.model_copy(update={"n_samples": n_samples})
         questions = self.base.run.require("tests").read(IN_DOMAIN)
-        rollouts = pl.concat(sample_rollouts(questions, self.model, Asking.of(section), contexts))
+        rollouts = pl.concat(sample_rollouts(questions, self.model, Asking.of(section, section), contexts))
         return self._graded(rollouts, questions, self.base.run.require("test_labels").read(IN_DOMAIN), name, IN_DOMAIN)
 
     def answers(self, chain: Chain, predictions: str, name: str) -> pl.DataFrame:

@@ -60,6 +60,8 @@ class Materialization:
     def __init__(self, spec: StageSpec, section: Section, model: ModelConfig, run: Run) -> None:
         """Look up the inputs; raises ArtifactError when they are missing or do not belong together."""
         self.spec, self.section, self.run = spec, section, run
+        for name in spec.artifacts:
+            run.check_link(name)
         self.run_model = model
         self.model = model if spec.uses_model else None
         self.inputs = {name: run.require(name) for name in spec.inputs}
@@ -80,25 +82,32 @@ class Materialization:
 
     def compute(self, means: Means) -> None:
         """Run the stage's code and store what it makes; raises ArtifactError naming an input that is damaged."""
+        self._check_inputs(thorough=False)
         try:
             self._compute(means)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            for name, artifact in self.inputs.items():
-                if not artifact.is_intact(thorough=True):
-                    raise ArtifactError(
-                        f"'{name}' of run '{self.run.name}' is damaged: materialize '{name}' again"
-                    ) from error
+        except (pl.exceptions.PolarsError, OSError):
+            self._check_inputs(thorough=True)
             raise
+
+    def _check_inputs(self, thorough: bool) -> None:
+        for name, artifact in self.inputs.items():
+            if not artifact.is_intact(thorough):
+                raise ArtifactError(f"'{name}' of run '{self.run.name}' is damaged: materialize '{name}' again")
 
     def _compute(self, means: Means) -> None:
         store, settings = self.run.store, self.section.model_dump(mode="json")
         with ExitStack() as stack:
             writers = {
                 name: stack.enter_context(store.write(name, self.fingerprint, settings, self.provenance))
-                for name in reversed(tuple(self.spec.artifacts))  # the stage's own is finished last
+                for name in self.spec.artifacts
             }
-            task = self._task({name: writers[name] for name in self.spec.artifacts}, means)
+            task = self._task(writers, means)
             resolve(self.spec.run)(task)
+            if not reachable_code(self.spec.modules).is_current():
+                # Modules are loaded when a stage first needs them: it cannot be told which code has run.
+                task.refusal = ArtifactError(f"the code of '{self.spec.name}' changed while it ran: run it again")
+                for writer in writers.values():
+                    writer.discarded = True
         if task.refusal is None:
             return
         for name in self.spec.artifacts:
@@ -118,7 +127,7 @@ class Materialization:
             declared=self.spec.reads,
             provenance=self.provenance,
             fingerprint=self.fingerprint,
-            command=self._command(),
+            command=self._command,
             language_model=self.model,
             earlier=lambda recipe: store.of_recipe(name, recipe),
             describe_code=_describe_code,
@@ -128,15 +137,17 @@ class Materialization:
 
     def _command(self) -> str:
         """Return the command for the default preset and every setting that differs from it."""
-        default = load_config().model_dump(mode="json")
         used = {stage_of(name).key: settings for name, settings in self.own_settings.items()}
         used |= {"model": self.run_model.model_dump(mode="json"), self.spec.key: self.section.model_dump(mode="json")}
-        changes = [
-            f"{section}.{key}={json.dumps(value)}"
-            for section, settings in sorted(used.items())
-            for key, value in settings.items()
-            if value != default[section][key]
-        ]
+        changes: list[str] = []
+        for _ in range(2):  # sections that take from others what is left open may need to be set back
+            given = load_config(overrides=changes).model_dump(mode="json")
+            changes += [
+                f"{section}.{key}={json.dumps(value)}"
+                for section, settings in sorted(used.items())
+                for key, value in settings.items()
+                if key in given[section] and value != given[section][key]
+            ]
         return shlex.join(["python", "-m", "assets", *(word for change in changes for word in ("--set", change))])
 
     def _provenance(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ PACKAGES: Final = frozenset({"pipeline", "training", "assets"})
 """The project's own; named, since the folder that holds them also holds every library where they are installed."""
 
 _BROUGHT_ALONG: Final[Mapping[str, tuple[str, ...]]] = {
-    "transformers": ("tokenizers", "safetensors"),  # token ids, weights as read
+    "transformers": ("tokenizers", "safetensors", "jinja2"),  # token ids, weights as read, chat templates
     "peft": ("accelerate",),  # places weights
     "trl": ("accelerate",),  # the optimiser's steps and precision
 }
@@ -44,6 +44,16 @@ class Code:
     """The project's modules among them, sorted."""
     imported: tuple[str, ...]
     """Top-level packages that they import besides the project's own, sorted."""
+    folder: Path
+    """Folder of the project's packages."""
+
+    def is_current(self) -> bool:
+        """Return whether the files still hold this code."""
+        try:
+            now = [(name, _read.__wrapped__(self.folder, name)) for name in self.modules]
+        except CodeError:
+            return False
+        return digest_json([[name, module and module[0]] for name, module in now]) == self.digest
 
     @property
     def libraries(self) -> Mapping[str, str]:
@@ -54,8 +64,8 @@ class Code:
 def reachable_code(roots: Sequence[str], root_folder: Path = PROJECT_ROOT) -> Code:
     """Return the code that modules and all they import consist of.
 
-    Comments, docstrings (of attributes too) and formatting do not count. Kept for the life of the process, which runs
-    the code that it has loaded.
+    Comments, docstrings (of attributes too) and formatting do not count. Files are read once per process; whoever runs
+    code that may have been edited meanwhile asks ``Code.is_current``.
 
     Args:
         roots: Modules to start from, dotted (``pipeline.pool.ingest``); their top-level packages are the project's.
@@ -89,7 +99,7 @@ def _reachable_code(roots: tuple[str, ...], folder: Path) -> Code:
         if module := _read(folder, name):
             reached[name], imported = module
             pending += imported
-    return Code(digest_json(sorted(reached.items())), tuple(sorted(reached)), tuple(sorted(external)))
+    return Code(digest_json(sorted(reached.items())), tuple(sorted(reached)), tuple(sorted(external)), folder)
 
 
 @cache

@@ -5,6 +5,7 @@ import keyword
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,14 @@ def load_model(config: ModelConfig, adapter: Path | None = None) -> LanguageMode
         raise ModelError(f"device '{device}': {str(error).splitlines()[0]}: set model.device to cpu or cuda") from error
 
 
-def hub_commit(config: ModelConfig) -> str:
-    """Return the commit of a model on the hub; raises ModelError when it cannot be told."""
-    return str(_from_pretrained(AutoConfig, config)._commit_hash)
+@cache
+def declared(path: str, revision: str | None) -> tuple[str | None, str]:
+    """Return the commit of a model on the hub, and the type that a checkpoint's weights are stored in.
 
-
-def weights_dtype(config: ModelConfig) -> str:
-    """Return the type that a checkpoint's weights are stored in."""
-    return str(_from_pretrained(AutoConfig, config).dtype or torch.float32).removeprefix("torch.")
+    Looked up once per process. Raises ModelError when it cannot be told.
+    """
+    config = _from_pretrained(AutoConfig, ModelConfig(path=path, revision=revision))
+    return getattr(config, "_commit_hash", None), str(config.dtype or torch.float32).removeprefix("torch.")
 
 
 def encode_chat(tokenizer: PreTrainedTokenizerBase, user_message: str) -> list[int]:

@@ -124,8 +124,8 @@ class Task(Generic[S]):
     """What the fingerprint is taken over."""
     fingerprint: str
     """Digest of everything that determines the result."""
-    command: str
-    """Command that makes the stage again under the settings of this run."""
+    command: Callable[[], str]
+    """Returns the command that makes the stage again under the settings of this run."""
     language_model: ModelConfig | None
     """The language model, where the stage declared to use it."""
     earlier: Callable[[str], Sequence[Artifact]]

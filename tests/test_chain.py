@@ -4,15 +4,17 @@ import json
 import shlex
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.chain import Materialization, determining_settings, materialize, run_chain
 from pipeline.config import Config
+from pipeline.deduplication.config import PoolConfig
 from pipeline.errors import ArtifactError, ConfigError, QuarantineError
+from pipeline.fingerprint import Code
 from pipeline.model_config import ModelConfig
 from pipeline.presets import load_config
-from pipeline.stage import read_settings, resolve
 from pipeline.stages import CATALOGUE, STAGES, stage_of
 
 ROWS = [
@@ -44,19 +46,6 @@ def curate(run, source):
         return [name for name, outcome in outcomes.items() if not outcome.cached]
 
     return make
-
-
-@pytest.mark.parametrize("spec", STAGES, ids=lambda spec: spec.name)
-def test_a_declaration_names_what_there_is(spec):
-    plots = [companion.plot for companion in spec.companions.values()]
-    for reference in (spec.run, spec.sources, spec.check, spec.plot, *plots):
-        assert reference is None or callable(resolve(reference))
-    assert resolve(spec.run).__module__ in spec.modules
-    before = {other.name for other in STAGES[: STAGES.index(spec)]}
-    assert {stage_of(name).name for name in (*spec.inputs, *spec.after, *spec.reads)} <= before
-    assert type(getattr(Config(), spec.key)) is spec.section
-    for name, kind in spec.reads.items():
-        assert isinstance(read_settings(getattr(Config(), stage_of(name).key).model_dump(), kind), kind)
 
 
 def test_every_artifact_has_one_stage():
@@ -236,3 +225,31 @@ def test_settings_that_bound_memory_determine_nothing():
 def test_a_chain_ends_where_it_is_told_to(run, curate):
     curate()
     assert {Path(link).name for link in run.folder.iterdir()} == {"raw_pool", "gold_labels", "quarantine", "pool"}
+
+
+def test_code_that_changes_while_it_runs_leaves_nothing(run, curate, monkeypatch):
+    monkeypatch.setattr(Code, "is_current", lambda self: "pipeline.pool.ingest" not in self.modules)
+    with pytest.raises(ArtifactError, match="the code of 'raw_pool' changed while it ran: run it again"):
+        curate()
+    monkeypatch.undo()
+    assert curate()[0] == "raw_pool"
+
+
+def test_a_damaged_input_is_refused_before_anything_is_made_from_it(run, curate):
+    curate()
+    path = run.require("raw_pool").path()
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    raw_pool = stage_of("pool")
+    with pytest.raises(ArtifactError, match="'raw_pool' of run 'test' is damaged: materialize 'raw_pool' again"):
+        materialize(raw_pool, PoolConfig(ngram_size=1), ModelConfig(), run)
+
+
+def test_the_command_sets_back_what_a_section_takes_from_another(run):
+    overrides = ["teacher_contexts.builder=lexical", "context_beliefs.builder=stem_overlap"]
+    config = load_config(overrides=overrides)
+    made = {stage: getattr(config, stage_of(stage).key).model_dump(mode="json") for stage in ("context_beliefs",)}
+    spec = stage_of("teacher_contexts")
+    stage = SimpleNamespace(own_settings=made, run_model=config.model, spec=spec, section=config.teacher_contexts)
+    words = shlex.split(Materialization._command(stage))
+    assert load_config(overrides=words[4::2]) == config

@@ -25,6 +25,7 @@ REMADE: dict[str, set[str]] = {
     # The layout of a pool is also how held-out questions are read.
     **{f"raw_pool.{name}": LAYOUT for name in Config().raw_pool.model_dump()},
     "raw_pool.answer_column": {"raw_pool", "tests"},
+    "raw_pool.limit": {"raw_pool"},
     # A test split off the pool takes the place of a file.
     "pool.in_domain_share": {"pool", "tests"},
     "pool.out_of_domain": {"pool", "tests"},
@@ -43,12 +44,6 @@ REMADE: dict[str, set[str]] = {
     "neuron_scores.max_unscored_share": set(),
     "causal_check.batch_tokens": set(),
     "neuron_scores.position": {"neuron_scores", "causal_check"},
-    # Model cards say how the questions were chosen.
-    **{f"curated_subset.{name}": {"curated_subset"} | ADAPTERS for name in Config().curated_subset.model_dump()},
-    **{
-        f"teacher_contexts.{name}": {"teacher_contexts", "distilled_adapter"}
-        for name in Config().teacher_contexts.model_dump()
-    },
 }
 """Stages by setting; a setting that does not stand here changes its own stage."""
 

@@ -28,7 +28,7 @@ CONFIG = load_config()
 
 def ask(model, questions, n_samples, contexts=None):
     """Return rollouts and answers."""
-    asking = replace(Asking.of(CONFIG.rollouts), n_samples=n_samples)
+    asking = replace(Asking.of(CONFIG.rollouts, CONFIG.rollouts), n_samples=n_samples)
     rollouts = pl.concat(sample_rollouts(questions, model, asking, contexts))
     return rollouts, read_answers(rollouts, questions, model.tokenizer)
 
@@ -52,7 +52,7 @@ def pool(model):
 
 @pytest.fixture(scope="module")
 def test_set():
-    return HeldOut(CONFIG.evaluation.in_domain_path, "evaluation.in_domain_path", CONFIG.raw_pool).read()
+    return HeldOut(CONFIG.tests.in_domain_path, "tests.in_domain_path", CONFIG.raw_pool).read()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The list of stages: what follows from it, and that its declarations belong together."""
 
 from pipeline.config import Config
+from pipeline.fingerprint import reachable_code
 from pipeline.paths import PROJECT_ROOT
 from pipeline.stage import resolve
 from pipeline.stages import CATALOGUE, STAGES, describe_stages, stage_of
@@ -20,7 +21,10 @@ def test_sections_are_those_of_the_configuration():
     assert {spec.key: spec.section for spec in STAGES} == {k: v for k, v in sections.items() if k != "model"}
     for spec in STAGES:
         for stage, kind in spec.reads.items():
-            assert issubclass(stage_of(stage).section, kind), (spec.name, stage)
+            section = stage_of(stage).section
+            assert issubclass(section, kind), (spec.name, stage)
+            # These would be those of whoever made the artifact first.
+            assert not section.immaterial & set(kind.model_fields), (spec.name, stage)
 
 
 def test_references_lead_to_functions():
@@ -33,6 +37,14 @@ def test_references_lead_to_functions():
 def test_only_evaluation_reads_gold():
     readers = {spec.name for spec in STAGES if {"gold_labels", "test_labels"} & {*spec.inputs, *spec.after}}
     assert readers == {"evaluation"}
+    assert not any("quarantine" in spec.inputs for spec in STAGES)  # refused rows are kept as they are, answers too
+
+
+def test_code_of_stages_reaches_neither_the_list_nor_declarations():
+    for spec in STAGES:
+        modules = set(reachable_code(spec.modules).modules)
+        assert not modules & {"pipeline.config", "pipeline.stages", "pipeline.chain"}, spec.name
+        assert {name for name in modules if name.endswith(".stage")} == {"pipeline.stage"}, spec.name
 
 
 def test_the_documentation_lists_the_stages():

@@ -19,6 +19,7 @@ from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline.adapters.job import LOG_FILE, NOTES_FILE, TrainingJob, read_job
+from pipeline.adapters.process import end_with_input
 from pipeline.adapters.schemas import TRAINING_LOG
 from pipeline.errors import ArtifactError, CurationError, TrainingError
 from pipeline.models import load_model
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__)
     parser.add_argument("--job", type=Path, required=True, help="JSON file of a pipeline.adapters.job.TrainingJob")
     path = parser.parse_args(arguments).job
+    end_with_input()
     disable_progress_bar()  # of the loading of weights, which would break up the lines of the report
     # TRL 1.16 reads an attribute that transformers 5.23 has renamed; the user can do nothing about it.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)

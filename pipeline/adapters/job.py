@@ -38,8 +38,6 @@ class TrainingJob(Section):
     """SHA-256 of each input, for the model card."""
     fingerprint: str
     """Digest of everything that determines the adapter, for the model card."""
-    described: dict[str, dict[str, Any]] = {}
-    """Settings of other stages that determined the training questions, for the model card."""
 
 
 def write_job(job: TrainingJob, path: Path) -> None:

@@ -3,12 +3,16 @@
 import os
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
 from pipeline.errors import TrainingError
 
+END_WITH_INPUT: Final = "NEURON_OPSD_END_WITH_INPUT"
+"""Environment variable of a process that must not outlive who started it."""
 _SECONDS_TO_END: Final = 10.0
 """For an interrupted process, before it is killed; own choice: an optimizer step on a GPU takes less."""
 
@@ -17,10 +21,12 @@ def run_process(command: Sequence[str], environment: Mapping[str, str] | None = 
     """Run a command to its end; raises TrainingError when it fails. It shares this process's output.
 
     ``environment`` is added to this process's. The command has a process group of its own, so that an interrupt from
-    the terminal reaches this process alone, which then ends the group: nothing of it outlives the call.
+    the terminal reaches this process alone, which then ends the group. Where this process is killed instead, the
+    command's standard input ends, and with it a command that heeds ``END_WITH_INPUT``: nothing of it is left behind.
     """
+    added = {END_WITH_INPUT: "1", **(environment or {})}
     with subprocess.Popen(  # noqa: S603  our own command
-        command, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, process_group=0
+        command, env={**os.environ, **added}, stdin=subprocess.PIPE, process_group=0
     ) as process:
         try:
             code = process.wait()
@@ -29,6 +35,18 @@ def run_process(command: Sequence[str], environment: Mapping[str, str] | None = 
             raise
     if code:
         raise TrainingError(f"the training process ended with code {code}: its last lines above say why")
+
+
+def end_with_input() -> None:
+    """End this process when its standard input does, if whoever started it asks for that."""
+
+    def watch() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        os._exit(1)  # nothing may be waited for, or tidied up: another process may be at work in the same place
+
+    if os.environ.pop(END_WITH_INPUT, None):
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

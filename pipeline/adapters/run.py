@@ -1,6 +1,7 @@
 """The stages that train adapters: write the job, start the training process, take over what it leaves."""
 
 import json
+import os
 import shutil
 import sys
 
@@ -19,8 +20,9 @@ def run(task: Task[TrainingConfig]) -> None:
     if isinstance(section, RivalConfig) and not section.enabled:
         writer.notes = {"skipped": f"{writer.name}.enabled is false"}
         return
-    work = writer.folder / ".work"
-    shutil.rmtree(work, ignore_errors=True)
+    for left in writer.folder.glob(".work-*"):
+        shutil.rmtree(left)
+    work = writer.folder / f".work-{os.getpid()}"  # a process that was left behind writes into another one
     job = TrainingJob(
         objective=section.objective,
         stage=writer.name,
@@ -30,7 +32,6 @@ def run(task: Task[TrainingConfig]) -> None:
         output=work / "output",
         lineage={name: artifact.manifest.digest for name, artifact in task.inputs.items()},
         fingerprint=task.fingerprint,
-        described={stage: task.settings(stage, kind).model_dump(mode="json") for stage, kind in task.declared.items()},
     )
     write_job(job, work / "job.json")
     task.launch([sys.executable, "-m", "training.run", "--job", str(work / "job.json")])

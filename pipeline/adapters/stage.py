@@ -1,14 +1,10 @@
 """Declarations of the stages that train adapters."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig, TrainingConfig
 from pipeline.adapters.schemas import TRAINING_LOG
-from pipeline.section import Section
-from pipeline.selection.config import CuratedSubsetConfig
 from pipeline.stage import StageSpec
-from pipeline.teacher.config import TeacherContextsConfig
 
 
 def adapter_stage(
@@ -16,7 +12,6 @@ def adapter_stage(
     section: type[TrainingConfig],
     description: str,
     inputs: tuple[str, ...],
-    reads: Mapping[str, type[Section]],
 ) -> StageSpec:
     """Return the stage ``name``, which trains an adapter for the objective of its ``section``.
 
@@ -25,7 +20,6 @@ def adapter_stage(
         section: Class of the settings.
         description: What the artifact is.
         inputs: Artifacts that the objective reads.
-        reads: Settings of other stages that the model card shows.
     """
     return StageSpec(
         name=name,
@@ -36,7 +30,6 @@ def adapter_stage(
         run="pipeline.adapters.run:run",
         inputs=inputs,
         after=("tests",),  # which the evaluation could not read: told before the training, not after it
-        reads=reads,
         uses_model=True,
         code=("training.run", f"training.objectives.{section.objective}"),
         plot="pipeline.adapters.plot:training_curve",
@@ -48,12 +41,10 @@ DISTILLED_ADAPTER: Final = adapter_stage(
     section=DistilledAdapterConfig,
     description="LoRA adapter from on-policy self-distillation.",
     inputs=("teacher_contexts",),
-    reads={"curated_subset": CuratedSubsetConfig, "teacher_contexts": TeacherContextsConfig},
 )
 SFT_ADAPTER: Final = adapter_stage(
     name="sft_adapter",
     section=SftAdapterConfig,
     description="LoRA adapter fine-tuned on the majority's responses to the same questions, to compare with.",
     inputs=("rollouts", "pseudo_labels", "curated_subset"),
-    reads={"curated_subset": CuratedSubsetConfig},
 )

@@ -23,13 +23,7 @@ def run(task: Task[ContextBeliefsConfig]) -> None:
         return
     questions, tokenizer = stored_questions(task.inputs), load_tokenizer(task.model)
     contexts = pool_contexts(questions, tokenizer, section, prompts)
-    asking = Asking(
-        prompting=prompts,
-        sampling=prompts,
-        n_samples=section.n_samples,
-        seed=section.seed,
-        batch_tokens=section.batch_tokens,
-    )
+    asking = Asking.of(section, prompts)
     sample_shards(task, _TABLE, questions.pool, asking, contexts)
     options = questions.pool.select("id", "options")
     informed = []

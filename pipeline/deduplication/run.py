@@ -11,7 +11,7 @@ from pipeline.deduplication.prune import Pruned, prune
 from pipeline.deduplication.statistics import describe
 from pipeline.errors import SourceError
 from pipeline.held_out.questions import HeldOut
-from pipeline.pool.config import Layout, RawPoolConfig
+from pipeline.pool.config import AnsweredLayout, Layout
 from pipeline.pool.source import Source
 from pipeline.stage import Task
 
@@ -35,5 +35,5 @@ def run(task: Task[PoolConfig]) -> None:
 
 
 def _held_out(section: PoolConfig, layout: Layout) -> list[HeldOut]:
-    unanswered = RawPoolConfig(**layout.model_dump(), answer_column=None)
+    unanswered = AnsweredLayout(**layout.model_dump(), answer_column=None)
     return [HeldOut(path, "pool.decontaminate_against", unanswered) for path in section.decontaminate_against]

@@ -42,7 +42,7 @@ def run(task: Task[EvaluationConfig]) -> None:
         },
         "pseudo-labels that agree with gold": _pseudo_label_accuracy(task.inputs),
         "evaluation": task.section.model_dump(mode="json"),
-        "command": task.command,
+        "command": task.command(),
     }
     (writer.folder / "report.md").write_text(write_report(metrics, predictions, provenance), encoding="utf-8")
     (writer.folder / "reliability.png").write_bytes(reliability_diagram(predictions))

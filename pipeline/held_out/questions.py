@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from pipeline.paths import resolve_path
-from pipeline.pool.config import RawPoolConfig
+from pipeline.pool.config import AnsweredLayout, RawPoolConfig
 from pipeline.pool.files import ENDINGS, ending
 from pipeline.pool.ingest import Ingestion, check_counts
 from pipeline.pool.source import Source
@@ -20,11 +20,11 @@ _DATA_SET = re.compile(r"(.+)#([^#/]+)")
 class HeldOut:
     """The held-out questions of one path; its errors name the setting that holds the path."""
 
-    def __init__(self, path: str, setting: str, pool: RawPoolConfig, limit: int | None = None) -> None:
+    def __init__(self, path: str, setting: str, pool: AnsweredLayout, limit: int | None = None) -> None:
         """Find the sources of ``path``, at most ``limit`` rows of which are read; raises SourceError without any."""
         self.setting = setting
-        layout = held_out_layout(path, pool).model_copy(update={"limit": limit})
-        self._ingestion = Ingestion(layout, setting)
+        layout = held_out_layout(path, pool).model_dump()
+        self._ingestion = Ingestion(RawPoolConfig(**layout | {"limit": limit}), setting)
 
     @property
     def sources(self) -> list[Source]:
@@ -38,7 +38,7 @@ class HeldOut:
         return pl.concat([batch.raw_pool for batch in batches]), pl.concat([batch.gold_labels for batch in batches])
 
 
-def held_out_layout(path: str, pool: RawPoolConfig) -> RawPoolConfig:
+def held_out_layout(path: str, pool: AnsweredLayout) -> AnsweredLayout:
     """Return how held-out questions are read: in the pool's columns, in the layout that the path names.
 
     ``<data set>#<split>`` is a split of a data set (a folder, or on the hub); subset and revision are the pool's for

@@ -8,7 +8,7 @@ import polars as pl
 from pipeline.errors import SourceError
 from pipeline.held_out.config import SplitOff, TestsConfig
 from pipeline.held_out.questions import HeldOut
-from pipeline.pool.config import RawPoolConfig
+from pipeline.pool.config import AnsweredLayout
 from pipeline.pool.schemas import GOLD_LABELS
 from pipeline.pool.source import Source
 from pipeline.stage import Task
@@ -39,7 +39,7 @@ def run(task: Task[TestsConfig]) -> None:
 
 def _files(section: TestsConfig, settings: Callable[..., Any]) -> Mapping[str, HeldOut]:
     """Return the tests that are read from files: the others are split off the pool, or not wanted."""
-    layout, split_off = settings("raw_pool", RawPoolConfig), settings("pool", SplitOff)
+    layout, split_off = settings("raw_pool", AnsweredLayout), settings("pool", SplitOff)
     paths = {
         "in_domain": None if split_off.in_domain_share else section.in_domain_path,
         "out_of_domain": None if split_off.out_of_domain else section.out_of_domain_path,

@@ -3,7 +3,7 @@
 from typing import Final
 
 from pipeline.held_out.config import SplitOff, TestsConfig
-from pipeline.pool.config import RawPoolConfig
+from pipeline.pool.config import AnsweredLayout
 from pipeline.pool.schemas import GOLD_LABELS, RAW_POOL
 from pipeline.stage import Companion, StageSpec
 
@@ -21,6 +21,6 @@ TESTS_STAGE: Final = StageSpec(
     },
     run="pipeline.held_out.run:run",
     inputs=("pool",),
-    reads={"raw_pool": RawPoolConfig, "pool": SplitOff},
+    reads={"raw_pool": AnsweredLayout, "pool": SplitOff},
     sources="pipeline.held_out.run:sources",
 )

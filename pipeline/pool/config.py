@@ -40,12 +40,17 @@ class Layout(Section):
     """Longer questions, options included, are quarantined (characters)."""
     max_quarantined_share: float = Field(default=0.05, ge=0, le=1)
     """The stage fails when a larger share of the rows is refused."""
-    limit: int | None = Field(default=None, ge=1)
-    """Read at most so many rows; none reads all."""
 
 
-class RawPoolConfig(Layout):
-    """Where the unlabelled questions come from and which rows are refused."""
+class AnsweredLayout(Layout):
+    """The same where there are answers."""
 
     answer_column: str | None = "answer"
     """Column of the gold answer (letter, index or text); only ever stored in the gold table. None: no gold."""
+
+
+class RawPoolConfig(AnsweredLayout):
+    """Where the unlabelled questions come from and which rows are refused."""
+
+    limit: int | None = Field(default=None, ge=1)
+    """Read at most so many rows; none reads all."""

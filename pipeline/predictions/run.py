@@ -1,10 +1,12 @@
 """The stages of predictions."""
 
+from pipeline.digests import digest_json
 from pipeline.predictions.config import PredictionsConfig
 from pipeline.rollouts.config import SampledPrompts
 from pipeline.rollouts.run import sample_shards
 from pipeline.rollouts.sample import Asking
 from pipeline.stage import Task
+from pipeline.store.artifact import Artifact
 
 
 def run(task: Task[PredictionsConfig]) -> None:
@@ -16,15 +18,15 @@ def run(task: Task[PredictionsConfig]) -> None:
         task.writer.notes |= adapter.manifest.notes
         if "skipped" in adapter.manifest.notes:
             return
-    asking = Asking(
-        prompting=prompts,
-        sampling=prompts,
-        n_samples=section.n_samples,
-        seed=section.seed,
-        batch_tokens=section.batch_tokens,
-    )
+    asking = Asking.of(section, prompts)
     for split in ("in_domain", "out_of_domain"):
         questions = task.inputs["tests"].read(split)
-        loaded = (adapter.folder, adapter.manifest.digest) if adapter else None
+        loaded = (adapter.folder, _weights_digest(adapter)) if adapter else None
         if len(questions):
             sample_shards(task, split, questions, asking, adapter=loaded)
+
+
+def _weights_digest(adapter: Artifact) -> str:
+    """Return the digest of what responses depend on: not of the model card, which names the run."""
+    digests = adapter.manifest.digests
+    return digest_json([digests["adapter_model.safetensors"], digests["adapter_config.json"]])

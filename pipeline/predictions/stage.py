@@ -21,7 +21,7 @@ def _spec(model: str, described: str, adapter: tuple[str, ...]) -> StageSpec:
         reads={"rollouts": SampledPrompts},
         uses_model=True,
         settings="predictions",
-        plot="pipeline.predictions.plot:response_lengths",
+        plot="pipeline.rollouts.plot:response_lengths",
     )
 
 

@@ -21,7 +21,7 @@ _ASKED = ("id", "question", "options", "permutation")
 
 def run(task: Task[RolloutsConfig]) -> None:
     """Sample responses to every pool question."""
-    sample_shards(task, "rollouts", task.inputs["pool"].read(), Asking.of(task.section))
+    sample_shards(task, "rollouts", task.inputs["pool"].read(), Asking.of(task.section, task.section))
 
 
 def sample_shards(

@@ -5,7 +5,7 @@ Results depend on the questions, the model and ``Asking`` only. Pinned by ``test
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import polars as pl
 import pyarrow as pa
@@ -17,11 +17,27 @@ from pipeline.generation.generator import Completion, Generator, Request
 from pipeline.generation.transformers import TransformersGenerator
 from pipeline.models import LanguageModel, decode, encode_chat, has_special_tokens
 from pipeline.prompts import render_teacher_prompt
-from pipeline.rollouts.config import Prompting, RolloutsConfig
+from pipeline.rollouts.config import Prompting, SampledPrompts
 from pipeline.rollouts.orders import shown_orders
 from pipeline.rollouts.schemas import ROLLOUTS, SPECIAL_TOKEN_IN_PROMPT
 from pipeline.rollouts.spans import Span, stem_span
 from pipeline.seeding import derive_seed
+
+
+class Draws(Protocol):
+    """Settings of a stage that samples."""
+
+    @property
+    def n_samples(self) -> int:
+        """Responses per question."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the draws."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens of a batch."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +56,9 @@ class Asking:
     """Padded tokens of a batch; bounds memory, never results."""
 
     @classmethod
-    def of(cls, config: RolloutsConfig) -> Self:
-        """Return what the section of the rollouts says."""
-        return cls(config, config, config.n_samples, config.seed, config.batch_tokens)
+    def of(cls, draws: Draws, prompts: SampledPrompts) -> Self:
+        """Return what is asked by the settings of a stage that samples, and those that it shares with the rollouts."""
+        return cls(prompts, prompts, draws.n_samples, draws.seed, draws.batch_tokens)
 
     def material(self) -> dict[str, Any]:
         """Return what determines responses, besides question, context and model."""

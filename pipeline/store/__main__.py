@@ -29,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     store = Store(PROJECT_ROOT / options.store, {})
     try:
+        if not store.artifacts.is_dir():
+            raise CurationError(f"{store.root} holds no store: name the folder that holds it with --store")
         return int(options.action(store, options))
+    except OSError as error:
+        sys.stderr.write(f"error: {store.unwritable(error)}\n")
+        return 2
     except CurationError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -44,13 +49,17 @@ def list_runs(store: Store, _options: argparse.Namespace) -> int:
 
 
 def prune(store: Store, options: argparse.Namespace) -> int:
-    """Remove what no run refers to."""
-    oldest = time.time() - (0.0 if options.young else _YOUNG)
+    """Remove what no run refers to, what killed runs have left to go on with included."""
+    oldest, n_young = time.time() - (0.0 if options.young else _YOUNG), 0
     for folder in unreferenced(store):
         with held(folder) as free, suppress(FileNotFoundError):  # its writer may finish or remove it before this
             if free and _youngest(folder) <= oldest:
                 discard(folder)
                 _say(f"removed {folder.relative_to(store.root)}")
+            else:
+                n_young += 1
+    if n_young:
+        _say(f"left {n_young} that are being written or less than an hour old (--young removes the latter)")
     return 0
 
 
@@ -68,7 +77,7 @@ def verify(store: Store, _options: argparse.Namespace) -> int:
     """Read every file of every artifact and compare it with its digest."""
     n_damaged = 0
     for folder in sorted(store.artifacts.glob("*/[!.]*")):
-        if not find_intact(folder, {}, thorough=True):
+        if not find_intact(folder, {}, thorough=True) and folder.exists():
             n_damaged += 1
             _say(f"damaged {folder.relative_to(store.root)}: materialize '{folder.parent.name}' again")
     _say(f"{n_damaged} damaged artifacts")
@@ -112,11 +121,11 @@ def _say(text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipeline.store", description=__doc__)
-    parser.add_argument("--store", default="data", help="folder that holds store and runs (%(default)s)")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     for name, action in (("list", list_runs), ("prune", prune), ("remove", remove), ("verify", verify)):
         described = actions.add_parser(name, help=(action.__doc__ or "").splitlines()[0], description=action.__doc__)
         described.set_defaults(action=action)
+        described.add_argument("--store", default="data", help="folder that holds store and runs (%(default)s)")
         if name == "remove":
             described.add_argument("run", help="name of the run")
         if name == "prune":

@@ -27,7 +27,7 @@ class Manifest(BaseModel):
     """Artifact."""
     fingerprint: str
     """Digest of everything that determined the content."""
-    recipe: str | None = None
+    recipes: dict[str, str] = {}
     """Digest of what determines each row besides its own question, for artifacts whose rows can be taken over."""
     settings: dict[str, Any]
     """All settings of the stage, those that only bound memory included."""
@@ -138,7 +138,7 @@ def find_intact(folder: Path, tables: Tables, recipe: str | None = None, thoroug
         artifact = Artifact(folder, tables)
     except ArtifactError:
         return None
-    wanted = recipe is None or artifact.manifest.recipe == recipe
+    wanted = recipe is None or recipe in artifact.manifest.recipes.values()
     return artifact if wanted and artifact.is_intact(thorough) else None
 
 

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log2
-from pathlib import Path
 from typing import Final
 
 import polars as pl
@@ -60,6 +59,7 @@ class ShardedTables:
         self.tables = tuple(tables)
         self.earlier = earlier
         self.executor = executor or InProcess()
+        self._recipe = ""
 
     def make(
         self,
@@ -76,8 +76,9 @@ class ShardedTables:
                 depends on nothing but them, the order included.
         """
         schemas = {table: self.writer.tables[table].to_string() for table in self.tables}
-        self.writer.recipe = digest_json({"recipe": dict(recipe), "tables": schemas})
-        known = _Known(self.earlier(self.writer.recipe), self.tables)
+        self._recipe = digest_json({"recipe": dict(recipe), "tables": schemas})
+        self.writer.recipes[self.tables[0]] = self._recipe
+        known = _Known(self.earlier(self._recipe), self.tables)
         known.look_for(keys)
         pieces = _plan(keys, known)
         with tqdm(total=len(keys), desc=self.writer.name, unit="question", mininterval=1) as bar:
@@ -116,7 +117,7 @@ class ShardedTables:
 
     def _fingerprint(self, keys: Mapping[str, str]) -> str:
         """Return the digest of all that determines the rows of a shard, whatever others stand beside it."""
-        return digest_json([self.writer.recipe, dict(keys)])
+        return digest_json([self._recipe, dict(keys)])
 
 
 class _Known:

@@ -112,9 +112,8 @@ class Run:
 
     def show(self, name: str, fingerprint: str) -> Artifact:
         """Make the artifact of a fingerprint the run's; raises ArtifactError where a link to it cannot be made."""
+        self.check_link(name)
         link, target = self.folder / name, self.store.folder(name, fingerprint)
-        if link.exists() and not link.is_symlink():
-            raise ArtifactError(f"{link} is no link to an artifact: remove it, or name another run with --run")
         unfinished = link.with_name(f".{name}.{secrets.token_hex(4)}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -123,6 +122,12 @@ class Run:
         except OSError as error:
             raise self.store.unwritable(error) from error
         return self.require(name)
+
+    def check_link(self, name: str) -> None:
+        """Raise ArtifactError where something else stands in the place of a link."""
+        link = self.folder / name
+        if link.exists() and not link.is_symlink():
+            raise ArtifactError(f"{link} is no link to an artifact: remove it, or name another run with --run")
 
     def hide(self, name: str) -> None:
         """Leave an artifact out of the run, if it was in it."""
@@ -136,7 +141,7 @@ def _write_manifest(
     manifest = Manifest(
         name=writer.name,
         fingerprint=fingerprint,
-        recipe=writer.recipe,
+        recipes=writer.recipes,
         settings=dict(settings),
         provenance=dict(provenance),
         rows=writer.rows(),

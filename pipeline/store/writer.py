@@ -25,8 +25,8 @@ class ArtifactWriter:
         self.name = name
         self.folder = folder
         self.tables = tables
-        self.recipe: str | None = None
-        """See ``Manifest.recipe``."""
+        self.recipes: dict[str, str] = {}
+        """See ``Manifest.recipes``."""
         self.discarded = False
         """Set to leave nothing behind when the writing ends without error."""
         self.notes: dict[str, Any] = {}

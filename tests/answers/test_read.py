@@ -184,7 +184,7 @@ def test_option_probs_are_those_of_a_forward_pass_where_the_answer_stands(tiny, 
     frame = pl.DataFrame(
         {"id": f"q{i:02}", "question": "x" * (i * 3), "options": OPTIONS, "permutation": [0, 1, 2]} for i in range(48)
     )
-    rollouts = pl.concat(sample_rollouts(frame, tiny, Asking.of(config)))
+    rollouts = pl.concat(sample_rollouts(frame, tiny, Asking.of(config, config)))
     got = rollouts.join(read_answers(rollouts, frame, tiny.tokenizer), on=["id", "sample"])
     stated = got.filter(pl.col("answer").is_not_null())
     assert len(stated) >= 5
@@ -210,7 +210,7 @@ def test_the_stated_answer_is_kept_as_tokens(tiny, monkeypatch):
     frame = pl.DataFrame(
         {"id": f"q{i:02}", "question": "x" * (5 * i), "options": OPTIONS, "permutation": [0, 1, 2]} for i in range(12)
     )
-    rollouts = pl.concat(sample_rollouts(frame, tiny, Asking.of(config)))
+    rollouts = pl.concat(sample_rollouts(frame, tiny, Asking.of(config, config)))
     got = rollouts.join(read_answers(rollouts, frame, tiny.tokenizer), on=["id", "sample"])
     assert 0 < got["answer"].null_count() < len(got)
     for row in got.iter_rows(named=True):

@@ -119,7 +119,8 @@ POOL = pl.DataFrame(
 
 def asked(tiny, contexts=None, **changes):
     """Return rollouts and ballots of the pool."""
-    asking = Asking.of(SAMPLING.model_copy(update=changes))
+    settings = SAMPLING.model_copy(update=changes)
+    asking = Asking.of(settings, settings)
     rollouts = pl.concat(sample_rollouts(POOL, tiny, asking, contexts)).sort("id", "sample")
     return rollouts, ballots(rollouts.lazy(), read_answers(rollouts, POOL, tiny.tokenizer).lazy())
 

@@ -22,7 +22,7 @@ def pool(order=(1, 0, 3, 2)):
 
 
 def sampled(frame, lm, config=CONFIG):
-    return pl.concat(sample_rollouts(frame, lm, Asking.of(config))).sort("id", "sample")
+    return pl.concat(sample_rollouts(frame, lm, Asking.of(config, config))).sort("id", "sample")
 
 
 def test_each_sample_shows_its_order(tiny):

@@ -30,7 +30,7 @@ def pool(n=7):
 
 
 def sampled(frame, lm, config=CONFIG, **given):
-    rows = pl.concat(sample_rollouts(frame, lm, Asking.of(config), **given)).sort("id", "sample")
+    rows = pl.concat(sample_rollouts(frame, lm, Asking.of(config, config), **given)).sort("id", "sample")
     conform(rows, ROLLOUTS, "rollouts")
     return rows
 
@@ -146,7 +146,7 @@ def test_a_backend_gets_tokens_and_seeds_and_its_completions_become_rows(tiny):
     backend, told = Recorder(), []
     config = CONFIG.model_copy(update={"seed": 7, "permute_options": True})
     frame = pool(4).with_columns(question=pl.Series(["why", "<|end|>", "how", "when"]))
-    frames = list(sample_rollouts(frame, tiny, Asking.of(config), done=told.append, generator=backend))
+    frames = list(sample_rollouts(frame, tiny, Asking.of(config, config), done=told.append, generator=backend))
     assert backend.sampling == config
     forms = option_forms(tiny.tokenizer)
     rows = pl.concat(frames).filter(pl.col("finish_reason") == LENGTH)
@@ -166,7 +166,7 @@ def test_a_backend_gets_tokens_and_seeds_and_its_completions_become_rows(tiny):
 
 
 def test_the_number_of_samples_and_the_seed_are_those_asked_for(tiny):
-    asking = replace(Asking.of(CONFIG), n_samples=3, seed=4)
+    asking = replace(Asking.of(CONFIG, CONFIG), n_samples=3, seed=4)
     more = pl.concat(sample_rollouts(pool(2), tiny, asking)).sort("id", "sample")
     assert more["sample"].to_list() == [0, 1, 2] * 2
     same = sampled(pool(2), tiny, CONFIG.model_copy(update={"seed": 4}))
@@ -175,4 +175,4 @@ def test_the_number_of_samples_and_the_seed_are_those_asked_for(tiny):
 
 def test_an_empty_pool_yields_nothing(tiny):
     empty = pl.DataFrame(RAW_POOL.empty_table())
-    assert not list(sample_rollouts(empty, tiny, Asking.of(CONFIG)))
+    assert not list(sample_rollouts(empty, tiny, Asking.of(CONFIG, CONFIG)))

@@ -263,6 +263,6 @@ def test_the_youngest_artifact_of_a_recipe_comes_first(store):
         make(store, {"q": "k"}, fingerprint)
     make(store, {"q": "k"}, "e", recipe="other")
     os.utime(store.folder("scores", "f") / "manifest.json", (2**33, 2**33))
-    recipe = store.find("scores", "f").manifest.recipe
+    recipe = store.find("scores", "f").manifest.recipes["scores"]
     assert [found.manifest.fingerprint for found in store.of_recipe("scores", recipe)] == ["f", "h", "g"]
     assert store.of_recipe("scores", "none") == store.of_recipe("lines", recipe) == []

@@ -1,5 +1,6 @@
 """The stages that train: the job that the process gets, and what becomes of what it leaves."""
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +15,11 @@ from pipeline.adapters.schemas import TRAINING_LOG
 from pipeline.adapters.stage import DISTILLED_ADAPTER, SFT_ADAPTER
 from pipeline.errors import TrainingError
 from pipeline.model_config import ModelConfig
-from pipeline.selection.config import CuratedSubsetConfig
 from pipeline.stage import resolve
 from pipeline.table import conform
 from training.objectives import OBJECTIVES, load_objective
 
+WORK = f".work-{os.getpid()}"
 STAGES = (DISTILLED_ADAPTER, SFT_ADAPTER)
 LOG = pl.DataFrame(
     [(step, 1 / step, 1e-3, 0.5, 7.0) for step in (1, 2, 3)],
@@ -54,13 +55,9 @@ def task_for(spec, folder, launch, section=None):
             for name in spec.inputs
         },
         writer=Writer(spec.name, folder),
-        declared=spec.reads,
         model=ModelConfig(path="some/model"),
         launch=launch,
         fingerprint="0" * 64,
-        settings=lambda stage, kind: (
-            CuratedSubsetConfig(rule="vote_share") if kind is CuratedSubsetConfig else spec.reads[stage]()
-        ),
     )
 
 
@@ -91,9 +88,7 @@ def test_the_process_gets_its_job_and_its_files_become_the_artifact(spec, tmp_pa
     assert load_objective(job.objective).section.model_validate(job.settings) == task.section
     assert job.inputs == {name: tmp_path.parent / name for name in spec.inputs}
     assert job.lineage == {name: f"digest of {name}" for name in spec.inputs}
-    assert job.described.keys() == spec.reads.keys()
-    assert job.described["curated_subset"]["rule"] == "vote_share"
-    assert {path.name for path in tmp_path.iterdir()} == {"adapter_model.safetensors", ".work"}
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter_model.safetensors", WORK}
     assert pl.DataFrame(task.writer.tables["training_log"]).equals(LOG)
     assert task.writer.notes == {"training_questions": 6}
 
@@ -120,7 +115,7 @@ def test_what_a_process_leaves_that_fails_or_does_not_finish_is_no_adapter(tmp_p
         with pytest.raises(TrainingError, match=message):
             resolve(DISTILLED_ADAPTER.run)(task)
         assert (task.writer.tables, task.writer.notes) == ({}, {})
-        assert [path.name for path in tmp_path.iterdir()] == [".work"]
+        assert [path.name for path in tmp_path.iterdir()] == [WORK]
 
 
 def test_the_curve_is_drawn_from_the_log_and_the_same_every_time():

@@ -30,10 +30,6 @@ SETTINGS = {
     "opsd": DistilledAdapterConfig(max_new_tokens=5, temperature=1.0, **SHARED),
     "sft": SftAdapterConfig(**SHARED),
 }
-DESCRIBED = {
-    "opsd": {"curated_subset": {"rule": "vote_share"}, "teacher_contexts": {"builder": "stem_overlap"}},
-    "sft": {"curated_subset": {"rule": "vote_share"}},
-}
 
 
 def run_program(*arguments, env=None):
@@ -51,7 +47,7 @@ def real_job(fill, job_for, tiny_folder):
 
     def make(objective, root, **changes):
         settings = SETTINGS[objective].model_copy(update=changes)
-        model, described = ModelConfig(path=str(tiny_folder)), DESCRIBED[objective]
+        model = ModelConfig(path=str(tiny_folder))
         return job_for(
             objective,
             root / "output",
@@ -60,7 +56,6 @@ def real_job(fill, job_for, tiny_folder):
             inputs=fill(root / "inputs"),
             lineage={"curated_subset": "digest"},
             fingerprint="0" * 64,
-            described=described,
         )
 
     return make
@@ -111,12 +106,12 @@ def test_the_bytes_of_every_file_repeat(runs):
 def test_the_model_card_tells_method_and_lineage_and_names_no_scratch_folder(runs, tiny_folder):
     (job, _), _ = runs
     card = (job.output / "README.md").read_text()
-    told = ["No gold label", "| training questions | 6 |", "`curated_subset`, SHA-256", "rule: vote_share"]
+    told = ["No gold label", "| training questions | 6 |", "`curated_subset`, SHA-256"]
     told += [f"{job.stage}:\n", "learning_rate: 0.01"]
-    own = {"distilled_adapter": ["on-policy self-distillation\n", "builder: stem_overlap", "ema_decay"]}
+    own = {"distilled_adapter": ["on-policy self-distillation\n", "ema_decay"]}
     told += own.get(job.stage, ["fine-tuning on majority votes\n"])
     assert [fact for fact in told if fact not in card] == []
-    assert ("builder" in card) == ("worked examples" in card) == (job.stage == "distilled_adapter")
+    assert ("worked examples" in card) == (job.stage == "distilled_adapter")
     assert str(job.output.parent) not in card
 
 
@@ -188,9 +183,9 @@ def test_objectives_and_settings_that_there_are_not_are_refused(job_for, tmp_pat
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_job_survives_its_file(job_for, tmp_path, objective):
-    settings, described = SETTINGS[objective].model_copy(update={"lora_rank": 3}), DESCRIBED[objective]
+    settings = SETTINGS[objective].model_copy(update={"lora_rank": 3})
     inputs = {"curated_subset": tmp_path / "curated_subset"}
-    job = job_for(objective, tmp_path, settings, inputs=inputs, lineage={"curated_subset": "0"}, described=described)
+    job = job_for(objective, tmp_path, settings, inputs=inputs, lineage={"curated_subset": "0"})
     write_job(job, tmp_path / "new" / "job.json")
     assert read_job(tmp_path / "new" / "job.json") == job
 
