@@ -17,7 +17,7 @@ class ModelConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Weights' type; auto takes the checkpoint's."""
     device: str = "auto"
-    """Torch device such as cpu, cuda or cuda:1; auto takes cuda where there is one. Results are alike up to rounding, so
-    another device makes none again."""
+    """Torch device such as cpu, cuda or cuda:1; auto takes cuda where there is one. Results are alike up to rounding,
+    so another device makes none again."""
     chat_template: dict[str, bool | int | FiniteFloat | str] = {}
     """Options of the tokenizer's chat template, such as enable_thinking: false."""

@@ -6,6 +6,8 @@ Pinned by ``tests/neurons/test_score_stage.py``.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -62,9 +64,9 @@ class _Rollouts:
         for number in range(len(self.shards)):
             rows = self._read(number)
             self.n_rows += rows.height
-            for (question,), own in rows.group_by("id", maintain_order=True):
-                self._shard_of[str(question)] = number
-                keys[str(question)] = digest_json(own.rows())[:32]
+            for question, own in groupby(rows.iter_rows(), key=itemgetter(0)):  # shards are sorted by question
+                self._shard_of[question] = number
+                keys[question] = digest_json(list(own))[:32]
         return keys
 
     def read(self, ids: Sequence[str]) -> pl.DataFrame:

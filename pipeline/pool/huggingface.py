@@ -19,17 +19,15 @@ from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.parquet import BATCH_ROWS, batch_rows
 from pipeline.pool.source import Source, SourceRow, check_columns, configured_columns, damaged
 
-HUB_PREFIX = "hf://datasets/"
 _FAILURES = (OSError, HTTPError, DatasetsError, pa.ArrowException, ValueError, TypeError, LookupError, AttributeError)
 """What the library raises: the last four for metadata that it did not expect, of a damaged folder for instance."""
 
 
-def find_dataset(config: RawPoolConfig) -> Source:
+def find_dataset(config: RawPoolConfig, hub_id: str) -> Source:
     """Return the local folder, or the data set on the hub with the commit that its revision stands for now.
 
     Raises SourceError when there is no such folder and the hub does not know it or cannot be reached.
     """
-    hub_id = config.path.removeprefix(HUB_PREFIX).strip("/")
     folder = resolve_path(config.path)
     if folder.is_dir():
         return Source(folder.name, folder)

@@ -10,9 +10,9 @@ import pytest
 
 from pipeline.errors import SourceError
 from pipeline.held_out.questions import HeldOut, held_out_layout
-from pipeline.pool import huggingface
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
+from pipeline.pool.reader import HUB_PREFIX
 
 SETTING = "tests.in_domain_path"
 PLAIN = {"question": "Which?", "options": ["red", "blue"], "answer": "B"}
@@ -83,10 +83,10 @@ def test_a_split_of_the_pools_own_data_set(tmp_path: Path) -> None:
 
 
 def test_a_hub_data_set_has_its_own_subset_and_revision() -> None:
-    pool = RawPoolConfig(path=f"{huggingface.HUB_PREFIX}a/b", subset="hard", revision="v1", split="train")
-    own = held_out_layout(f"{huggingface.HUB_PREFIX}a/b#test", pool)
+    pool = RawPoolConfig(path=f"{HUB_PREFIX}a/b", subset="hard", revision="v1", split="train")
+    own = held_out_layout(f"{HUB_PREFIX}a/b#test", pool)
     assert (own.path, own.subset, own.revision, own.split) == (pool.path, "hard", "v1", "test")
-    other = held_out_layout(f"{huggingface.HUB_PREFIX}a/c#test", pool)
+    other = held_out_layout(f"{HUB_PREFIX}a/c#test", pool)
     assert (other.subset, other.revision, other.split) == (None, None, "test")
 
 

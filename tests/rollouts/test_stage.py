@@ -174,6 +174,14 @@ def predict(run, put, tiny_config):
     return predict_model
 
 
+def test_new_questions_of_both_tests_are_asked_alone(put, run, predict, asked):
+    predict("base_predictions")
+    put(run, "tests", in_domain=questions(10, "i"), out_of_domain=questions(5, "o"))
+    asked.clear()
+    assert predict("base_predictions").artifact.manifest.rows == {"in_domain": 20, "out_of_domain": 10}
+    assert sorted(asked) == ["i08", "i09", "o04"]
+
+
 @pytest.fixture
 def save_adapter(run, put, tiny_config):
     """Return a function that stores an adapter of random weights."""

@@ -55,7 +55,10 @@ def test_an_empty_store_is_no_error(store, capsys):
 def test_prune_removes_what_is_old_and_not_shown(filled, capsys):
     assert call(prune, filled, young=False) == 0
     assert names(filled) == {"shown", "young"}
-    assert capsys.readouterr().out == "removed store/lines/.cut.0.part\nremoved store/lines/old\n"
+    assert capsys.readouterr().out == (
+        "removed store/lines/.cut.0.part\nremoved store/lines/old\n"
+        "left 1 that are being written or less than an hour old (--young removes the latter)\n"
+    )
 
 
 def test_prune_removes_young_things_when_asked(filled):
@@ -124,14 +127,16 @@ def test_verify_reads_all_and_finds_a_byte_changed_under_an_old_time(filled, cap
 
 def test_the_command_line(filled, capsys):
     root = str(filled.root)
-    assert main(["--store", root, "remove", "nothing"]) == 2
+    assert main(["remove", "--store", root, "nothing"]) == 2
     assert capsys.readouterr().err.startswith("error: there is no run 'nothing' in ")
-    assert main(["--store", root, "list"]) == 0
-    assert main(["--store", root, "remove", "b"]) == 0
-    assert main(["--store", root, "prune"]) == 0
+    assert main(["list", "--store", root]) == 0
+    assert main(["verify", "--store", f"{root}/nowhere"]) == 2
+    assert "holds no store" in capsys.readouterr().err
+    assert main(["remove", "--store", root, "b"]) == 0
+    assert main(["prune", "--store", root]) == 0
     assert names(filled) == {"shown", "young"}
-    assert main(["--store", root, "verify"]) == 0
+    assert main(["verify", "--store", root]) == 0
     filled.find("lines", "shown").path().unlink()
-    assert main(["--store", root, "verify"]) == 1
+    assert main(["verify", "--store", root]) == 1
     with pytest.raises(ArtifactError):
         filled.run("a").require("lines").read()
