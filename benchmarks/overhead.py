@@ -2,8 +2,8 @@
 
 Every measurement is a process of its own, started as users do; processor seconds are those of all its threads and of
 the processes that it starts, on one thread where the libraries ask. Medians of several starts, in turn, of which that
-of a bare interpreter, or of one that only imports, is subtracted. The whole chain is made once under Dagster and once
-by plain calls, each in a fresh store; Dagster goes first, so that what is compiled once counts against it.
+of a bare interpreter, or of one that only imports, is subtracted. The whole chain is made under Dagster and by plain
+calls in turn, each time in a fresh store.
 ``python -m benchmarks.overhead``.
 """
 
@@ -49,18 +49,30 @@ def started(arguments: Sequence[str], home: Path) -> Cost:
     return {"wall_seconds": wall, "cpu_seconds": cpu}
 
 
-def measure(home: Path, repeats: int) -> dict[str, Any]:
+def under_dagster(store: Path) -> list[str]:
+    """Return the arguments that make the whole chain under Dagster."""
+    return ["-m", "assets", "--run", "overhead", "--store", str(store)]
+
+
+def by_plain_calls(store: Path) -> list[str]:
+    """Return the arguments that make the whole chain by plain calls."""
+    return ["-c", PLAIN_CALLS, str(store)]
+
+
+def measure(home: Path, repeats: int, n_chains: int) -> dict[str, Any]:
     """Return the costs of all commands, and what is beyond the bare ones; ``home`` is an empty folder."""
-    under_dagster = ["-m", "assets", "--run", "overhead", "--store", str(home / "dagster")]
-    by_plain_calls = ["-c", PLAIN_CALLS, str(home / "plain")]
-    chain = {"dagster": started(under_dagster, home), "plain calls": started(by_plain_calls, home)}
+    chains: dict[str, list[Cost]] = {"dagster": [], "plain calls": []}
+    for number in range(n_chains):
+        chains["dagster"].append(started(under_dagster(home / f"dagster-{number}"), home))
+        chains["plain calls"].append(started(by_plain_calls(home / f"plain-{number}"), home))
+    seconds = {name: [cost["cpu_seconds"] for cost in own] for name, own in chains.items()}
     commands = {
         "bare interpreter": ["-c", "pass"],
         "import definitions": ["-c", "import definitions"],
         "import the command line": ["-c", "import assets.__main__"],
-        "nothing to do, dagster": under_dagster,
+        "nothing to do, dagster": under_dagster(home / "dagster-0"),
         "import the chain": ["-c", PLAIN_IMPORTS],
-        "nothing to do, plain calls": by_plain_calls,
+        "nothing to do, plain calls": by_plain_calls(home / "plain-0"),
     }
     costs: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(repeats):
@@ -81,9 +93,10 @@ def measure(home: Path, repeats: int) -> dict[str, Any]:
             f"{name} - {bare}": {unit: median[name][unit] - median[bare][unit] for unit in median[name]}
             for name, bare in pairs.items()
         },
-        "whole chain": chain,
+        "whole chain": chains,
         "ratios": {
-            "dagster / plain calls, processor": chain["dagster"]["cpu_seconds"] / chain["plain calls"]["cpu_seconds"]
+            "dagster / plain calls, processor": sum(seconds["dagster"]) / sum(seconds["plain calls"]),
+            "in each pair": [d / p for d, p in zip(seconds["dagster"], seconds["plain calls"], strict=True)],
         },
     }
 
@@ -92,11 +105,12 @@ def main() -> None:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="starts of each command (%(default)s)")
+    parser.add_argument("--chains", type=int, default=3, help="whole chains of each kind (%(default)s)")
     parser.add_argument("--output", type=Path, default=RESULTS / "overhead.json", help="(%(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        measured = measure(Path(folder), options.repeats)
-    setting = {"repeats": options.repeats, "environment": QUIET}
+        measured = measure(Path(folder), options.repeats, options.chains)
+    setting = {"repeats": options.repeats, "chains": options.chains, "environment": QUIET}
     machine = describe_machine("overhead", LIBRARIES)
     store_report({"setting": setting, "machine": machine, **measured}, options.output)
 

@@ -9,7 +9,7 @@ which this project shows as help only.
 import ast
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
@@ -44,7 +44,7 @@ class Code:
     """The project's modules among them, sorted."""
     imported: tuple[str, ...]
     """Top-level packages that they import besides the project's own, sorted."""
-    folder: Path
+    folder: Path = field(compare=False, repr=False)
     """Folder of the project's packages."""
 
     def is_current(self) -> bool:

@@ -263,7 +263,7 @@ def test_libraries_have_versions(reach):
     assert libraries["numpy"] == numpy.__version__
     assert libraries["PyYAML"] == yaml.__version__
     assert libraries["no_such_library"] == "absent"
-    brought_along = {"tokenizers", "safetensors"}
+    brought_along = {"tokenizers", "safetensors", "Jinja2"}
     assert set(libraries) == {"numpy", "PyYAML", "huggingface_hub", "transformers", "no_such_library"} | brought_along
 
 
