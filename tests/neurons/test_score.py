@@ -4,7 +4,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from pipeline.schemas import ARTIFACTS
 from transformers import Phi3Config, Phi3ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from pipeline.answers.schemas import ANSWERS
@@ -16,6 +15,7 @@ from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.contribution import contributions, token_alignment, unembedding_rows
 from pipeline.neurons.score import NeuronScorer, scorable
 from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.stages import CATALOGUE
 from pipeline.table import conform
 
 D, M, L, V = 32, 48, 3, 90
@@ -64,7 +64,7 @@ ROWS = rollout_table([(4, 11), (1, 1), (9, 23), (5, 4), (3, 12), (6, 9), (2, 30)
 def run(rollouts, language_model, **settings):
     tables = NeuronScorer(language_model, NeuronScoresConfig(**settings)).score(rollouts)
     for name, table in tables._asdict().items():
-        conform(table, ARTIFACTS["neuron_scores"][name], name)
+        conform(table, CATALOGUE["neuron_scores"][name], name)
     return tables
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from pipeline.schemas import ARTIFACTS
 
 from pipeline.answers.schemas import ANSWERS
 from pipeline.models import LanguageModel
 from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.score import COLUMNS, NeuronScorer, scorable
 from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.stages import CATALOGUE
 from pipeline.table import conform
 
 SMALL = {"top_k": 90, "top_k_per_layer": 25, "chunk_tokens": 5}
@@ -57,7 +57,7 @@ def test_scorable_rollouts_are_the_rollouts_in_their_order_with_the_place_of_the
 def run(rollouts, model, **settings):
     tables = NeuronScorer(model, NeuronScoresConfig(**settings)).score(rollouts)
     for name, table in tables._asdict().items():
-        conform(table, ARTIFACTS["neuron_scores"][name], name)
+        conform(table, CATALOGUE["neuron_scores"][name], name)
     return tables
 
 

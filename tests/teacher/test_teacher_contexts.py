@@ -15,7 +15,8 @@ from pipeline.prompts import render_demonstrations, render_question, render_teac
 from pipeline.retrieval.sets import jaccard
 from pipeline.rollouts.config import Prompting
 from pipeline.table import conform
-from pipeline.teacher.builders import BUILDERS, context
+from pipeline.teacher import context
+from pipeline.teacher.builders import BUILDERS
 from pipeline.teacher.config import BuilderName, TeacherContextsConfig
 from pipeline.teacher.questions import Questions
 from pipeline.teacher.schemas import TEACHER_CONTEXTS
