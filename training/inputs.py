@@ -2,10 +2,10 @@
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.adapters.job import TrainingJob
 from pipeline.errors import ArtifactError
+from pipeline.store.artifact import scan_files
 
 
 def scan_input(job: TrainingJob, name: str, schema: pa.Schema) -> pl.LazyFrame:
@@ -17,15 +17,8 @@ def scan_input(job: TrainingJob, name: str, schema: pa.Schema) -> pl.LazyFrame:
         raise ArtifactError(
             f"the job of {job.stage} names no input '{name}': add the folder of that artifact to inputs"
         )
-    path = job.inputs[name] / f"{name}.parquet"
+    path, remedy = job.inputs[name] / f"{name}.parquet", f"materialize '{name}' again"
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
-        raise ArtifactError(f"{path} holds no shard: materialize '{name}' again")
-    for file in files:
-        try:
-            stored = pq.read_schema(file)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise ArtifactError(f"{file} is missing or not Parquet: materialize '{name}' again") from error
-        if not stored.equals(schema):
-            raise ArtifactError(f"{file} does not have the declared schema: materialize '{name}' again")
-    return pl.scan_parquet(files)
+        raise ArtifactError(f"{path} holds no shard: {remedy}")
+    return scan_files(files, schema, remedy)

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -41,7 +40,7 @@ def end_with_input() -> None:
     """End this process when its standard input does, if whoever started it asks for that."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(0, 1):  # a lock of sys.stdin's, held by a thread, aborts an interpreter that ends
             pass
         os._exit(1)  # nothing may be waited for, or tidied up: another process may be at work in the same place
 

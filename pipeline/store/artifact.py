@@ -1,6 +1,6 @@
 """A finished artifact: a folder of Parquet tables and files, and the manifest that was written last."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,15 +79,7 @@ class Artifact:
 
     def scan(self, table: str | None = None) -> pl.LazyFrame:
         """Return a lazy frame of a table; raises ArtifactError when a file is missing or has another schema."""
-        files = self.files(table)
-        for path in files:
-            try:
-                stored = pq.read_schema(path)
-            except (OSError, pa.ArrowException) as error:
-                raise ArtifactError(f"{path} is missing or not Parquet: {self._remedy}") from error
-            if not stored.equals(self.tables[self.path(table).stem]):
-                raise ArtifactError(f"{path} does not have the declared schema: {self._remedy}")
-        return pl.scan_parquet(files)
+        return scan_files(self.files(table), self.tables[self.path(table).stem], self._remedy)
 
     def scan_shards(self, table: str | None = None) -> list[pl.LazyFrame]:
         """Return a lazy frame per file of a table, in order; checks as ``scan`` does."""
@@ -130,6 +122,18 @@ class Artifact:
     @property
     def _remedy(self) -> str:
         return f"materialize '{self.name}' again"
+
+
+def scan_files(files: Sequence[Path], schema: pa.Schema, remedy: str) -> pl.LazyFrame:
+    """Return a lazy frame of Parquet files; raises ArtifactError when one is missing or of another schema."""
+    for path in files:
+        try:
+            stored = pq.read_schema(path)
+        except (OSError, pa.ArrowException) as error:
+            raise ArtifactError(f"{path} is missing or not Parquet: {remedy}") from error
+        if not stored.equals(schema):
+            raise ArtifactError(f"{path} does not have the declared schema: {remedy}")
+    return pl.scan_parquet(list(files))
 
 
 def find_intact(folder: Path, tables: Tables, recipe: str | None = None, thorough: bool = False) -> Artifact | None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,30 @@ def test_an_interrupt_gives_the_process_time_to_end_and_then_ends_it(tmp_path, s
     assert (tmp_path / "tidied").exists() == tidied
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.read_text()), 0)
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_a_process_that_heeds_its_input_ends_with_its_parent_or_by_itself(tmp_path, kill):
+    setup = "from pipeline.adapters.process import end_with_input; end_with_input()"
+    child = CHILD.format(setup=setup) if kill else f"{setup}\nimport pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
+    started = tmp_path / "started"
+    command = [sys.executable, "-c", PARENT, "1", child, str(started)]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, start_new_session=True) as parent:
+        deadline = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not kill:
+            assert parent.wait(30) == 0
+            return
+        os.kill(parent.pid, signal.SIGKILL)
+    pid = int(started.read_text())
+    while time.monotonic() < deadline and Path(f"/proc/{pid}").exists() and "Z" not in _state(pid):
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists() or "Z" in _state(pid)
+
+
+def _state(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
