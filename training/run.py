@@ -19,7 +19,6 @@ from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline.adapters.job import LOG_FILE, NOTES_FILE, TrainingJob, read_job
-from pipeline.adapters.process import end_with_input
 from pipeline.adapters.schemas import TRAINING_LOG
 from pipeline.errors import ArtifactError, CurationError, TrainingError
 from pipeline.models import load_model
@@ -29,6 +28,7 @@ from training.card import render_card
 from training.checks import check_job
 from training.objectives import load_objective
 from training.objectives.objective import Objective
+from training.parent import end_with_input
 from training.reporting import ProgressCallback, Reporter, open_reporter
 
 

@@ -13,6 +13,8 @@ from pipeline.errors import ConfigError
 from pipeline.model_config import ModelConfig
 from pipeline.section import Section, parse_section
 
+END_WITH_INPUT: Final = "NEURON_OPSD_END_WITH_INPUT"
+"""Environment variable of a process that must not outlive who started it."""
 LOG_FILE: Final = "training_log.parquet"
 """File of the output folder with the rows of TRAINING_LOG."""
 NOTES_FILE: Final = "notes.json"

@@ -3,15 +3,13 @@
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
+from pipeline.adapters.job import END_WITH_INPUT
 from pipeline.errors import TrainingError
 
-END_WITH_INPUT: Final = "NEURON_OPSD_END_WITH_INPUT"
-"""Environment variable of a process that must not outlive who started it."""
 _SECONDS_TO_END: Final = 10.0
 """For an interrupted process, before it is killed; own choice: an optimizer step on a GPU takes less."""
 
@@ -34,18 +32,6 @@ def run_process(command: Sequence[str], environment: Mapping[str, str] | None = 
             raise
     if code:
         raise TrainingError(f"the training process ended with code {code}: its last lines above say why")
-
-
-def end_with_input() -> None:
-    """End this process when its standard input does, if whoever started it asks for that."""
-
-    def watch() -> None:
-        while os.read(0, 1):  # a lock of sys.stdin's, held by a thread, aborts an interpreter that ends
-            pass
-        os._exit(1)  # nothing may be waited for, or tidied up: another process may be at work in the same place
-
-    if os.environ.pop(END_WITH_INPUT, None):
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -47,4 +47,4 @@ def test_a_job_imports_its_own_objective_and_nothing_of_stages_and_store():
     assert before & set(OBJECTIVES.values()) == set()
     assert after & set(OBJECTIVES.values()) == {OBJECTIVES["sft"]}
     parent = {f"pipeline.{name}" for name in "artifacts chain config presets schemas stage stages store".split()}
-    assert after & (parent | {"pipeline.adapters.stage", "matplotlib", "assets"}) == set()
+    assert after & (parent | {"pipeline.adapters.stage", "pipeline.adapters.process", "matplotlib", "assets"}) == set()

@@ -64,7 +64,7 @@ def test_an_interrupt_gives_the_process_time_to_end_and_then_ends_it(tmp_path, s
 
 @pytest.mark.parametrize("kill", [True, False])
 def test_a_process_that_heeds_its_input_ends_with_its_parent_or_by_itself(tmp_path, kill):
-    setup = "from pipeline.adapters.process import end_with_input; end_with_input()"
+    setup = "from training.parent import end_with_input; end_with_input()"
     child = CHILD.format(setup=setup) if kill else f"{setup}\nimport pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
     started = tmp_path / "started"
     command = [sys.executable, "-c", PARENT, "1", child, str(started)]
