@@ -46,5 +46,5 @@ def test_a_job_imports_its_own_objective_and_nothing_of_stages_and_store():
     before, after = map(set, json.loads(done.stdout))
     assert before & set(OBJECTIVES.values()) == set()
     assert after & set(OBJECTIVES.values()) == {OBJECTIVES["sft"]}
-    parent = {f"pipeline.{name}" for name in "artifacts chain config presets schemas stage stages store".split()}
+    parent = {f"pipeline.{name}" for name in "chain config presets stage stages store.store".split()}
     assert after & (parent | {"pipeline.adapters.stage", "pipeline.adapters.process", "matplotlib", "assets"}) == set()
