@@ -5,18 +5,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PRESET ?= reference
+RUN ?= $(basename $(notdir $(PRESET)))
 ARGS ?=
 export DAGSTER_HOME := $(CURDIR)/.dagster_home
 export DAGSTER_DISABLE_TELEMETRY := yes
 export HF_HUB_DISABLE_TELEMETRY := 1
 export NEURON_OPSD_PRESET := $(PRESET)
+export NEURON_OPSD_RUN := $(RUN)
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
-	@echo "  Variables: PRESET=$(PRESET), ARGS='--set section.key=value --seed 1' (make run), PYTHON=$(PYTHON)"
+	@echo "  Variables: PRESET=$(PRESET), RUN=$(RUN), ARGS='--set section.key=value --seed 1' (make run), PYTHON=$(PYTHON)"
 
 run: $(VENV)/.run $(DAGSTER_HOME)/dagster.yaml  ## Materialize the whole chain and print the result
-	@$(BIN)/python -m assets --preset $(PRESET) $(ARGS)
+	@$(BIN)/python -m assets --preset $(PRESET) --run $(RUN) $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests
 	$(BIN)/pytest $(ARGS)
@@ -35,14 +37,16 @@ bench: $(VENV)/.dev  ## Measure costs, and compare rules, builders and rivals (a
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scoring_stage
 	$(BIN)/python -m benchmarks.retrieval
-	$(BIN)/python -m benchmarks.comparison --fresh
+	$(BIN)/python -m benchmarks.increments
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.comparison
 
 reference-model: $(VENV)/.run  ## Make the embedded world and train its model again (about 10 minutes)
 	rm -rf data/reference/model
 	$(BIN)/python -m pipeline.reference
 
-clean:  ## Remove the environment, Dagster's home, all runs and the worlds of studies
-	rm -rf $(VENV) $(DAGSTER_HOME) data/runs data/worlds
+clean:  ## Remove the environment, Dagster's home, all runs with their artifacts, and the worlds of studies
+	rm -rf $(VENV) $(DAGSTER_HOME) data/runs data/store data/digests data/worlds
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,60 +1,68 @@
-"""Materialize the whole asset graph, or a part of it, and print what came of it.
+"""Materialize the whole asset graph of a run, or a part of it, and print what came of it.
 
-Stages whose inputs, settings, model and code did not change are not recomputed.
+Stages of which settings, inputs, model and code did not change are not computed again, whatever run has made them.
 """
 
 import argparse
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.errors import DagsterInvalidSubsetError
 
-from assets import RUNS, build_definitions
-from pipeline.artifacts import ArtifactStore
-from pipeline.config import PROJECT_ROOT, Config
-from pipeline.errors import CurationError
+from assets import STORE, build_definitions, resources, run_name
+from assets.keys import artifact_of, asset_key
+from assets.stages import build_assets
+from pipeline.config import Config
+from pipeline.errors import ConfigError, CurationError
+from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import DEFAULT_PRESET, PRESETS, load_config
-from pipeline.schemas import ARTIFACTS
-from pipeline.stage import OPTIONAL
+from pipeline.stages import CATALOGUE, STAGES, open_store
+from pipeline.store.store import Run
+
+_INTERRUPTED = 130
+"""Exit status that shells give a program ended by Ctrl-C: 128 + SIGINT."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0 done, 2 a user error, said in one line."""
+    """Run the command line and return the exit status: 0 done, 2 a user error, 130 interrupted."""
     options = _parser().parse_args(arguments)
-    store = ArtifactStore(PROJECT_ROOT / (options.store or f"{RUNS}/{Path(options.preset).stem}"))
     try:
+        _end_alike()
         config = load_config(options.preset, options.set, options.seed)
-        cached = materialize(options.preset, config, store, options.select)
+        run = open_store(PROJECT_ROOT / options.store).run(options.run or run_name(options.preset))
+        cached = materialize(options.preset, config, run, options.select)
+    except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+        sys.stderr.write("interrupted: what is finished is kept, go on with the same command\n")
+        return _INTERRUPTED
+    except dg.Failure as failure:
+        sys.stderr.write(f"error: {failure.description}\n")
+        return 2
     except CurationError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    except DagsterInvalidSubsetError as error:
-        sys.stderr.write(f"error: --select {options.select}: {' '.join(str(error).split())}\n")
-        return 2
-    _print_summary(store, cached)
+    _print_summary(run, cached)
     return 0
 
 
-def materialize(preset: str, config: Config, store: ArtifactStore, select: str | None = None) -> dict[str, bool]:
-    """Materialize assets in this process, by default all but optional ones; return which results still stood."""
-    definitions = build_definitions(preset, config)
-    chosen = (
-        dg.AssetSelection.from_string(select)
-        if select
-        else dg.AssetSelection.all() - dg.AssetSelection.assets(*OPTIONAL)
-    )
-    selection = chosen.resolve(definitions.resolve_asset_graph())
-    stages = {key.to_user_string() for key in selection} & set(Config.model_fields)
-    result = definitions.resolve_job_def("all_stages").execute_in_process(
-        asset_selection=sorted(selection),
+def materialize(preset: str, config: Config, run: Run, select: str | None = None) -> dict[str, bool]:
+    """Materialize assets in this process, by default all but optional ones; return which results still stood.
+
+    Raises ConfigError for a selection that selects nothing, and what stages raise as Failure.
+    """
+    selection = _selection(config, select)
+    stages = {spec.name: spec for spec in STAGES if not selection.isdisjoint(spec.artifacts)}
+    job = build_definitions(preset, config, run.name).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        asset_selection=[asset_key(run.name, name) for name in sorted(selection)],
         instance=_instance(),
         run_config={
-            "ops": {name: {"config": getattr(config, name).model_dump()} for name in stages},
+            "ops": {name: {"config": getattr(config, spec.key).model_dump()} for name, spec in stages.items()},
             "resources": {
-                "store": {"config": {"root": str(store.root)}},
+                "store": {"config": {"root": str(run.store.root)}},
                 "model": {"config": config.model.model_dump()},
             },
             "loggers": {"console": {"config": {}}},
@@ -62,7 +70,23 @@ def materialize(preset: str, config: Config, store: ArtifactStore, select: str |
     )
     events = result.get_asset_materialization_events()
     materializations = [event.step_materialization_data.materialization for event in events]
-    return {m.asset_key.to_user_string(): bool(m.metadata["cached"].value) for m in materializations}
+    return {artifact_of(m.asset_key): bool(m.metadata["cached"].value) for m in materializations}
+
+
+def _selection(config: Config, select: str | None) -> set[str]:
+    """Return the artifacts that a selection means, which names them without the run."""
+    if select is None:
+        return {name for spec in STAGES if not spec.optional for name in spec.artifacts}
+    graph = dg.Definitions(build_assets(STAGES, config, run=""), resources=resources(config)).resolve_asset_graph()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)  # 1.13 warns of a parameter that it sets itself
+            chosen = {key.to_user_string() for key in dg.AssetSelection.from_string(select).resolve(graph)}
+    except dg.DagsterError as error:
+        raise ConfigError(f"--select {select}: {' '.join(str(error).split())}") from error
+    if not chosen:
+        raise ConfigError(f"--select {select} selects nothing: assets are {', '.join(CATALOGUE)}")
+    return chosen
 
 
 def _instance() -> dg.DagsterInstance | None:
@@ -74,18 +98,24 @@ def _instance() -> dg.DagsterInstance | None:
     return dg.DagsterInstance.get()
 
 
-def _print_summary(store: ArtifactStore, cached: dict[str, bool]) -> None:
-    evaluation = store.manifest("evaluation")
-    if evaluation is not None and "evaluation" in cached:
-        print(f"\n{evaluation.notes['table']}\n")
+def _end_alike() -> None:
+    """Make a closed terminal and a request to terminate what Ctrl-C is, so that no process is left behind."""
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup does
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def _print_summary(run: Run, cached: dict[str, bool]) -> None:
+    if "evaluation" in cached:
+        print(f"\n{run.require('evaluation').manifest.notes['table']}\n")
     if "causal_check" in cached:
-        print(f"\n{store.require('causal_check').notes['verdict']}\n")
+        print(f"\n{run.require('causal_check').manifest.notes['verdict']}\n")
     for name in cached:
         state = "unchanged" if cached[name] else "computed"
-        for table in ARTIFACTS[name]:
-            print(f"{state:<10} {_shown(store.path(name, table))}")
+        for table in CATALOGUE[name]:
+            print(f"{state:<10} {_shown(run.folder / name / f'{table}.parquet')}")
     if "evaluation" in cached:
-        print(f"{'report':<10} {_shown(store.root / 'evaluation' / 'report.md')}")
+        print(f"{'report':<10} {_shown(run.folder / 'evaluation' / 'report.md')}")
     if all(cached.values()):
         print("\nNothing changed: nothing was recomputed.")
 
@@ -96,22 +126,25 @@ def _shown(path: Path) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     presets = ", ".join(sorted(path.stem for path in PRESETS.glob("*.yaml")))
+    optional = ", ".join(spec.name for spec in STAGES if spec.optional)
     parser = argparse.ArgumentParser(prog="python -m assets", description=__doc__)
     parser.add_argument("--preset", default=DEFAULT_PRESET, help=f"one of {presets}, or a YAML file (%(default)s)")
+    parser.add_argument("--run", metavar="NAME", help="name of the run, under which its artifacts stand (the preset's)")
+    parser.add_argument(
+        "--store", metavar="FOLDER", default=STORE, help="folder that holds all artifacts and runs (%(default)s)"
+    )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="override one setting, e.g. rollouts.n_samples=8; repeatable; all keys: pipeline/*config.py",
+        help="override one setting, e.g. rollouts.n_samples=8; repeatable; all keys: pipeline/*/config.py",
     )
     parser.add_argument("--seed", type=int, help="seed of every stage that draws at random")
     parser.add_argument(
         "--select",
-        help="Dagster asset selection, e.g. '*curated_subset' for it and all before it "
-        f"(default: all but {', '.join(OPTIONAL)})",
+        help=f"Dagster asset selection, e.g. '*curated_subset' for it and all before it (default: all but {optional})",
     )
-    parser.add_argument("--store", help=f"folder of the artifacts ({RUNS}/<preset>)")
     return parser
 
 

@@ -1,19 +1,21 @@
-"""What assets share: where artifacts live and which model they are about."""
+"""What assets share: where artifacts live."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
 
-from pipeline.artifacts import ArtifactStore
-from pipeline.config import PROJECT_ROOT
+from pipeline.paths import PROJECT_ROOT
+from pipeline.store.artifact import Tables
+from pipeline.store.store import Run, Store
 
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # Dagster's own generic is for other uses
-    """Folder of the run's artifacts."""
+    """Folder of all artifacts and runs."""
 
     root: str
-    """Folder of the Parquet artifacts, relative to the project."""
+    """Folder that holds ``store`` and ``runs``, relative to the project."""
 
-    def open(self) -> ArtifactStore:
-        """Return the store."""
-        return ArtifactStore(PROJECT_ROOT / Path(self.root))
+    def open(self, run: str, catalogue: Mapping[str, Tables]) -> Run:
+        """Return a run of the store."""
+        return Store(PROJECT_ROOT / Path(self.root), catalogue).run(run)

@@ -1,181 +1,152 @@
-"""The asset graph: one thin asset per stage, in the order in which data flows."""
+"""The asset graph, from the list of stages: one asset per stage, or several where it makes several artifacts."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import dagster as dg
 
-from assets.publish import publish
+from assets.keys import asset_key
+from assets.publish import column_schema, publish
 from assets.resources import StoreResource
 from assets.run_config import read_section, run_config
-from pipeline import chain
-from pipeline.artifacts import ArtifactStore
-from pipeline.config import Config, EvaluationConfig, ModelConfig, RawPoolConfig, TrainingConfig
-from pipeline.errors import QuarantineError
-from pipeline.section import Section, parse_section
-from pipeline.stage import INPUTS, Outcome
+from assets.sources import sources_of, versions_of
+from pipeline.adapters.process import run_process
+from pipeline.chain import Means, Outcome, materialize
+from pipeline.config import Config
+from pipeline.errors import CurationError, QuarantineError
+from pipeline.fingerprint import reachable_code
+from pipeline.model_config import ModelConfig
+from pipeline.section import Section
+from pipeline.stage import StageSpec
+from pipeline.store.artifact import Artifact, Tables
+from pipeline.store.store import Run
 
-_DESCRIPTIONS = {
-    "raw_pool": "Unlabelled questions, normalised to one record.",
-    "gold_labels": "Gold answers where the source has them; only evaluation reads them.",
-    "quarantine": "Refused rows with reasons.",
-    "pool": "Questions without near-duplicates, contamination and held-out tests; what was dropped, and why.",
-    "rollouts": "Sampled responses to every question, with extracted answers.",
-    "pseudo_labels": "Majority votes over the rollouts.",
-    "neuron_scores": "MLP neurons that carry each rollout, with their contributions.",
-    "context_beliefs": "Answers with the teacher's context against those without. Empty unless samples are asked for.",
-    "curated_subset": "Which questions become training questions, and why.",
-    "teacher_contexts": "Worked examples that the teacher sees before each training question.",
-    "distilled_adapter": "LoRA adapter from on-policy self-distillation.",
-    "sft_adapter": "LoRA adapter fine-tuned on the majority's responses to the same questions, to compare with.",
-    "evaluation": "Untouched, fine-tuned and distilled model on held-out questions.",
-    "causal_check": "What silencing each response's leading neurons costs it, against random neurons. Optional.",
-}
-_QUARANTINE = dg.AssetKey("quarantine")
-_REFUSED_SHARE = dg.AssetCheckSpec(
-    "refused_share",
-    asset="raw_pool",
-    blocking=True,
-    description="Fails, and nothing downstream runs, when no row is left, a file is damaged, or more rows are refused "
-    "than raw_pool.max_quarantined_share allows.",
-)
-_PROCESS_POOL = "model"
+POOL: Final = "model"
 """Stages that load the model run one at a time when the instance limits this pool, as a single GPU needs."""
+REFUSED_SHARE: Final = "refused_share"
+"""Check of ``raw_pool``, the one stage whose companion is worth showing when it fails."""
+_QUARANTINE: Final = "quarantine"
 
 
-def build_assets(config: Config) -> list[dg.AssetsDefinition]:
-    """Return the assets, their launchpad defaults taken from ``config``."""
-    return [
-        _raw_pool(config.raw_pool),
-        _table_asset("pool", config.pool, chain.pool),
-        _model_asset("rollouts", config.rollouts, chain.rollouts),
-        _table_asset("pseudo_labels", config.pseudo_labels, chain.pseudo_labels),
-        _model_asset("neuron_scores", config.neuron_scores, chain.neuron_scores),
-        _model_asset("context_beliefs", config.context_beliefs, chain.context_beliefs),
-        _table_asset("curated_subset", config.curated_subset, chain.curated_subset),
-        _model_asset("teacher_contexts", config.teacher_contexts, chain.teacher_contexts),
-        _adapter("distilled_adapter", config.distilled_adapter, chain.distillation_job, config.evaluation),
-        _adapter("sft_adapter", config.sft_adapter, chain.sft_job, config.evaluation),
-        _model_asset("evaluation", config.evaluation, chain.evaluation),
-        _model_asset("causal_check", config.causal_check, chain.causal_check),
-    ]
+def build_assets(specs: Sequence[StageSpec], config: Config, run: str) -> list[dg.AssetsDefinition]:
+    """Return the assets of a run, their launchpad defaults taken from ``config``."""
+    catalogue = {name: tables for spec in specs for name, tables in spec.artifacts.items()}
+    return [_StageAsset(spec, run, catalogue).define(getattr(config, spec.key)) for spec in specs]
 
 
-def _raw_pool(section: RawPoolConfig) -> dg.AssetsDefinition:
-    names = ("raw_pool", "gold_labels", "quarantine")
-    specs = [
-        dg.AssetSpec(name, group_name="curation", description=_DESCRIPTIONS[name], skippable=True) for name in names
-    ]
+class _StageAsset:
+    """A stage of a run as Dagster sees it."""
 
-    Form = run_config(section)
+    def __init__(self, spec: StageSpec, run: str, catalogue: Mapping[str, Tables]) -> None:
+        self.spec, self.run, self.catalogue = spec, run, catalogue
 
-    @dg.multi_asset(name="raw_pool", specs=specs, check_specs=[_REFUSED_SHARE], can_subset=True)
-    def ingest(
-        context: dg.AssetExecutionContext,
-        config: Form,  # type: ignore[valid-type]  # a class made at run time
-        store: StoreResource,
-    ) -> Iterator[Any]:
-        folder, settings, refusal = store.open(), read_section(RawPoolConfig, config), None
+    def define(self, section: Section) -> dg.AssetsDefinition:
+        """Return the asset, or assets, whose form has the values of ``section``."""
+        Form, kind = run_config(section), type(section)
+
+        @dg.multi_asset(
+            name=self.spec.name,
+            specs=list(self._specs()),
+            check_specs=self._check_specs(),
+            can_subset=len(self.spec.artifacts) > 1,
+            pool=POOL if self.spec.uses_model else None,
+        )
+        def stage(
+            context: dg.AssetExecutionContext,
+            config: Form,  # type: ignore[valid-type]  # a class made at run time
+            store: StoreResource,
+            model: dg.ResourceParam[Any],
+        ) -> Iterator[Any]:
+            try:
+                folder = store.open(self.run, self.catalogue)
+                yield from self._run(context, folder, read_section(kind, config), read_section(ModelConfig, model))
+            except CurationError as error:  # trying again would not help
+                raise dg.Failure(description=str(error), allow_retries=False) from error
+
+        return stage
+
+    def _specs(self) -> Iterator[dg.AssetSpec]:
+        spec = self.spec
+        before = [*spec.inputs, *spec.after, *sources_of(spec)]
+        for name, tables in spec.artifacts.items():
+            yield dg.AssetSpec(
+                asset_key(self.run, name),
+                deps=[asset_key(self.run, dependency) for dependency in before],
+                group_name=spec.group,
+                description=spec.description if name == spec.name else spec.companions[name].description,
+                code_version=reachable_code(spec.modules).digest[:16],
+                skippable=len(spec.artifacts) > 1,
+                metadata={"dagster/column_schema": column_schema(tables)},
+            )
+
+    def _check_specs(self) -> list[dg.AssetCheckSpec]:
+        if _QUARANTINE not in self.spec.companions:
+            return []
+        described = (
+            "Fails, and nothing downstream runs, when no row is left, a file is damaged, or more rows are refused than "
+            "raw_pool.max_quarantined_share allows."
+        )
+        asset = asset_key(self.run, self.spec.name)
+        return [dg.AssetCheckSpec(REFUSED_SHARE, asset=asset, blocking=True, description=described)]
+
+    def _run(self, context: dg.AssetExecutionContext, run: Run, section: Section, model: ModelConfig) -> Iterator[Any]:
+        refusal = None
         try:
-            outcome = chain.raw_pool(folder, settings)
-            stored = {dg.AssetKey(name) for name in names}
-        except QuarantineError as error:  # the quarantine stands, and is shown before the run fails
-            refusal, outcome, stored = error, Outcome(folder.require("quarantine"), cached=False), {_QUARANTINE}
-        _log(context, outcome)
-        for key in sorted(stored & context.selected_asset_keys):
-            yield publish(folder, key.to_user_string(), outcome)
+            outcome = materialize(self.spec, section, model, run, Means(launch=_launcher(context)))
+        except QuarantineError as error:  # the quarantine stands, and is shown before the stage fails
+            refusal, outcome = error, Outcome({_QUARANTINE: run.require(_QUARANTINE)}, cached=False)
+        yield from self._show(context, run, outcome)
         if context.selected_asset_check_keys:
-            figures = {key: folder.require("quarantine").notes[key] for key in ("read", "kept", "refused_share")}
-            allowed = {"max_quarantined_share": settings.max_quarantined_share}
+            notes = run.require(_QUARANTINE).manifest.notes
             yield dg.AssetCheckResult(
-                passed=refusal is None, description=str(refusal or ""), metadata=figures | allowed
+                passed=refusal is None,
+                description=str(refusal or ""),
+                metadata={key: notes[key] for key in ("read", "kept", "refused_share")}
+                | {"max_quarantined_share": section.model_dump()["max_quarantined_share"]},
             )
         if refusal:
             raise refusal
 
-    return ingest
+    def _show(self, context: dg.AssetExecutionContext, run: Run, outcome: Outcome) -> Iterator[Any]:
+        manifest = outcome.artifact.manifest
+        self._report(context, versions_of(self.spec, manifest.provenance))
+        verdict = "unchanged, nothing recomputed" if outcome.cached else "computed"
+        context.log.info(f"{manifest.name}: {verdict}; rows {manifest.rows}; fingerprint {manifest.fingerprint[:16]}")
+        for name, artifact in outcome.artifacts.items():
+            key = asset_key(self.run, name)
+            if key in context.selected_asset_keys:
+                is_known = outcome.cached and _was_shown(context.instance, key, artifact)
+                yield publish(self.spec, artifact, run, outcome.cached, is_known)
+
+    def _report(self, context: dg.AssetExecutionContext, sources: Mapping[str, str]) -> None:
+        """Record what the stage found outside the store, unless it is what was observed last."""
+        for name, version in sources.items():
+            key = asset_key(self.run, name)
+            known = context.instance.fetch_observations(key, limit=1).records
+            if not known or known[0].asset_observation.data_version != version:
+                context.log_event(dg.AssetObservation(key, tags={"dagster/data_version": version}))
 
 
-def _table_asset(name: str, section: Section, stage: Callable[[ArtifactStore, Any], Outcome]) -> dg.AssetsDefinition:
-    Form = run_config(section)
-
-    @dg.asset(name=name, deps=INPUTS[name], group_name="curation", description=_DESCRIPTIONS[name])
-    def run(
-        context: dg.AssetExecutionContext,
-        config: Form,  # type: ignore[valid-type]  # a class made at run time
-        store: StoreResource,
-    ) -> Any:
-        folder = store.open()
-        outcome = stage(folder, read_section(type(section), config))
-        _log(context, outcome)
-        return publish(folder, name, outcome)
-
-    return run
+def _was_shown(instance: dg.DagsterInstance, key: dg.AssetKey, artifact: Artifact) -> bool:
+    """Return whether the last that people saw of an asset is this artifact, or whether nobody will look."""
+    if instance.is_ephemeral:
+        return True
+    records = instance.fetch_materializations(key, limit=1).records
+    last = records[0].asset_materialization if records else None
+    return last is not None and last.metadata["fingerprint"].value == artifact.manifest.fingerprint[:16]
 
 
-def _model_asset(
-    name: str, section: Section, stage: Callable[[ArtifactStore, ModelConfig, Any], Outcome]
-) -> dg.AssetsDefinition:
-    group = "evaluation" if name in ("evaluation", "causal_check") else "curation"
+def _launcher(context: dg.AssetExecutionContext) -> Callable[[Sequence[str]], None]:
+    """Return what runs a command as a Dagster Pipes process, which reports its progress to the run."""
 
-    Form = run_config(section)
+    def launch(command: Sequence[str]) -> None:
+        injector, reader = dg.PipesTempFileContextInjector(), dg.PipesTempFileMessageReader()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.PreviewWarning)  # 1.13 warns of what its own session calls
+            # Not PipesSubprocessClient: interrupted, it waits 20 s for the process and then leaves it running (its
+            # termination since dagster#18685).
+            with dg.open_pipes_session(context=context, context_injector=injector, message_reader=reader) as session:
+                run_process(command, session.get_bootstrap_env_vars())
 
-    @dg.asset(name=name, deps=INPUTS[name], group_name=group, description=_DESCRIPTIONS[name], pool=_PROCESS_POOL)
-    def run(
-        context: dg.AssetExecutionContext,
-        config: Form,  # type: ignore[valid-type]  # a class made at run time
-        store: StoreResource,
-        model: dg.ResourceParam[Any],
-    ) -> Any:
-        folder = store.open()
-        outcome = stage(folder, read_section(ModelConfig, model), read_section(type(section), config))
-        _log(context, outcome)
-        return publish(folder, name, outcome)
-
-    return run
-
-
-def _adapter(
-    name: str,
-    section: TrainingConfig,
-    stage: Callable[[ArtifactStore, ModelConfig, Any], Outcome | list[str]],
-    evaluation: EvaluationConfig,
-) -> dg.AssetsDefinition:
-    Form = run_config(section)
-
-    @dg.asset(name=name, deps=INPUTS[name], group_name="training", description=_DESCRIPTIONS[name], pool=_PROCESS_POOL)
-    def run(
-        context: dg.AssetExecutionContext,
-        config: Form,  # type: ignore[valid-type]  # a class made at run time
-        store: StoreResource,
-        model: dg.ResourceParam[Any],
-        pipes: dg.PipesSubprocessClient,
-    ) -> Any:
-        folder = store.open()
-        settings = read_section(type(section), config)
-        if tests := _evaluation_to_come(context, evaluation):
-            chain.check_tests(folder, tests)
-        job = stage(folder, read_section(ModelConfig, model), settings)
-        if not isinstance(job, Outcome):
-            pipes.run(context=context, command=job)
-            job = Outcome(folder.require(name), cached=False)
-        _log(context, job)
-        return publish(folder, name, job)
-
-    return run
-
-
-def _evaluation_to_come(context: dg.AssetExecutionContext, preset: EvaluationConfig) -> EvaluationConfig | None:
-    """Return the settings of the evaluation that follows in the same run, if one does."""
-    name, selection = "evaluation", context.run.asset_selection
-    if selection is not None and dg.AssetKey(name) not in selection:
-        return None
-    operations: Any = context.run.run_config.get("ops", {})
-    given = operations.get(name, {}).get("config", {})
-    return parse_section(EvaluationConfig, preset.model_dump() | given, where=f"run config of {name}")
-
-
-def _log(context: dg.AssetExecutionContext, outcome: Outcome) -> None:
-    manifest = outcome.manifest
-    verdict = "unchanged, nothing recomputed" if outcome.cached else "computed"
-    context.log.info(f"{manifest.name}: {verdict}; rows {manifest.rows}; fingerprint {manifest.fingerprint[:16]}")
+    return launch

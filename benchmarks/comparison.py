@@ -1,9 +1,8 @@
 """What context builders, selection rules and rivals do on the reference worlds: ``python -m benchmarks.comparison``.
 
-For each world and seed the chain runs up to the neuron scores once; every arm then chooses its questions, builds its
-contexts, trains an adapter and answers both tests. Arms that read gold are called oracles: they show what there is to
-gain. Each arm's answers are kept under ``data/worlds``, so that a study that was cut off goes on where it was; after a
-change of code begin afresh with ``--fresh``.
+Every arm is a run of the stages with settings of its own: it chooses its questions, builds its contexts, trains an
+adapter and answers both tests. Arms that read gold are called oracles: they show what there is to gain. What is equal
+in two arms is made once, and what was made under the same settings and code is not made again (``data/worlds``).
 
 The results file holds, beside the tables, what the worlds must satisfy for the tables to mean anything (``world``).
 """
@@ -11,7 +10,7 @@ The results file holds, beside the tables, what the worlds must satisfy for the 
 import argparse
 import json
 import multiprocessing
-import shutil
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -23,21 +22,17 @@ import polars as pl
 import torch
 
 from benchmarks.machine import describe_machine
-from benchmarks.reference import N_BELIEFS, POOL, SAME_SUBJECT, WORLDS, ReferenceRun
+from benchmarks.reference import BUILDER, SAME_SUBJECT, WORLDS, ReferenceRun
 from benchmarks.summary import Study, markdown
-from pipeline.artifacts import digest_file, digest_json
-from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN, UNTOUCHED
-from pipeline.models import LanguageModel, model_fingerprint
+from pipeline.digests import digest_json
+from pipeline.evaluation.metrics import UNTOUCHED
+from pipeline.fingerprint import reachable_code
 from pipeline.reference.make import make_world
 from pipeline.seeding import derive_seed
-from pipeline.selection.confounds import confounds
-from pipeline.selection.rule import Signals
-from pipeline.teacher.echo import answer_echo
+from pipeline.store.artifact import Artifact
 
 RESULTS = Path(__file__).parent / "results" / "comparison.json"
 LIBRARIES = ("torch", "transformers", "trl", "peft")
-BUILDER = "stem_overlap"
-"""Builder under which rules and oracles are compared."""
 CONTEXTS = (
     *("none", "random", "lexical", "hidden_cosine", "neuron_overlap", "neuron_overlap balanced", "rationale_overlap"),
     *("stem_overlap", SAME_SUBJECT),
@@ -67,6 +62,20 @@ class Arm:
             return f"{self.rule} + {self.builder}"
         return f"SFT at {self.learning_rate:g}" + ("" if self.rule == "random" else f", {self.rule}")
 
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What differs from the preset; an oracle takes the place of the random rule."""
+        rule = "random" if self.rule in ORACLES else self.rule
+        chosen = (f"curated_subset.rule={rule}", f"predictions.n_samples={N_SAMPLES}")
+        if self.learning_rate:
+            return (*chosen, f"sft_adapter.learning_rate={self.learning_rate}")
+        name, _, balanced = self.builder.partition(" ")
+        return (
+            *chosen,
+            f"teacher_contexts.builder={name}",
+            f"teacher_contexts.balance_answers={str(bool(balanced)).lower()}",
+        )
+
 
 ORACLES = ("oracle: teachable, balanced", "oracle: teachable", "oracle: pseudo-label right")
 PUBLISHED = Arm("neuron_support", "neuron_overlap")
@@ -85,82 +94,82 @@ ARMS = {
 
 
 class Cell:
-    """All that is measured on one world under one seed, each figure kept in a file."""
+    """All that is measured on one world under one seed, each figure in a file."""
 
     def __init__(self, world: int, seed: int) -> None:
-        self.run = ReferenceRun(world, seed)
-        questions = [digest_file(path) for path in sorted(self.run.folder.glob("*.jsonl"))]
-        content = [*questions, model_fingerprint(self.run.config.model)]
-        self.key = digest_json([self.run.config.model_dump(mode="json"), content, N_BELIEFS, N_SAMPLES])[:12]
-        self.folder = WORLDS / "cells" / f"world-{world}-seed-{seed}-{self.key}"
+        self.reference = ReferenceRun(world, seed)
+        base, read = self.reference.base, ("gold_labels", "test_labels", "neuron_scores", "context_beliefs")
+        content = [base.run.require(name).manifest.digest for name in read]
+        content.append(self.reference.held_out.run.require("neuron_scores").manifest.digest)
+        code = reachable_code(("benchmarks.comparison",))
+        key = digest_json([base.config.model_dump(mode="json"), content, code.digest, dict(code.libraries)])[:12]
+        self.folder = WORLDS / "cells" / f"{self.reference.name}-{key}"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._signals: Signals | None = None
+
+    def keep(self, name: str, compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """Return a table after storing it in its file."""
+        started = time.monotonic()
+        table = compute()
+        unfinished = self._path(name).with_suffix(".part")
+        table.write_parquet(unfinished)
+        unfinished.rename(self._path(name))
+        sys.stderr.write(f"{self.folder.name}: {name} ({time.monotonic() - started:.0f} s)\n")
+        return table
 
     def kept(self, name: str, compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         """Return the table of a file, computed when it does not stand."""
-        path = self.folder / f"{name.replace(' ', '-').replace(':', '')}.parquet"
-        if not path.exists():
-            started = time.monotonic()
-            table = compute()
-            table.write_parquet(path.with_suffix(".part"))
-            path.with_suffix(".part").rename(path)
-            sys.stderr.write(f"{self.folder.name}: {name} ({time.monotonic() - started:.0f} s)\n")
-        return pl.read_parquet(path)
+        path = self._path(name)
+        return pl.read_parquet(path) if path.exists() else self.keep(name, compute)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name.replace(' ', '-').replace(':', '')}.parquet"
 
     def measure(self, arms: list[str]) -> None:
-        """Compute what is missing."""
-        self.kept(UNTOUCHED, lambda: self._answers(self.run.base(), UNTOUCHED, self.run.config.evaluation.n_samples))
-        self.kept("pool labels", self._pool_labels)
+        """Compute what is missing; answers and selections stand in the store already or are made there."""
+        reference = self.reference
+        self.keep(UNTOUCHED, lambda: reference.answers(reference.base, "base_predictions", UNTOUCHED))
+        self.keep("pool labels", self._pool_labels)
         for builder in CONTEXTS:
             self.kept(f"contexts {builder}", lambda b=builder: self._contexts(b))
         for name in arms:
-            self.kept(name, lambda n=name: self._answers(self._train(ARMS[n]), n))
-        self.kept("selections", self._selections)
+            self.keep(name, lambda n=name: self._answers(ARMS[n]))
+        self.keep("selections", self._selections)
 
-    def _answers(self, model: LanguageModel, name: str, n_samples: int = N_SAMPLES) -> pl.DataFrame:
-        splits = (IN_DOMAIN, OUT_OF_DOMAIN)
-        return pl.concat([self.run.ask(model, name, split, n_samples=n_samples) for split in splits])
+    def _answers(self, arm: Arm) -> pl.DataFrame:
+        chain = self.reference.chain(arm.name, *arm.settings)
+        chain.make("curated_subset")
+        if arm.rule in ORACLES:
+            chain.choose(self._oracle(arm.rule), arm.rule)
+        if arm.learning_rate:
+            chain.make("sft_adapter")
+            return self.reference.answers(chain, "sft_predictions", arm.name)
+        chain.make("teacher_contexts", "distilled_adapter")
+        return self.reference.answers(chain, "distilled_predictions", arm.name)
 
     def _pool_labels(self) -> pl.DataFrame:
-        labels = self.run.pool.pseudo_labels.join(self.run.gold, on="id")
+        labels = self.reference.pool.pseudo_labels.join(self.reference.gold, on="id")
         return labels.with_columns(correct=pl.col("pseudo_index").eq_missing(pl.col("gold_index")))
 
     def _contexts(self, builder: str) -> pl.DataFrame:
-        run = self.run
-        contexts = run.contexts(builder, run.held_out)
-        together = run.together()
-        subjects = {key: run.subjects[text] for key, text in together.pool.select("id", "question").iter_rows()}
-        pairs = contexts.select("id", shown="demonstration_ids").explode("shown", empty_as_null=False).rows()
-        echo = answer_echo(contexts, together.pseudo_labels, together.pool, together.rollouts)
+        reference = self.reference
+        targets, pool, contexts = reference.held_out.questions(), reference.pool, reference.contexts(builder)
+        questions = pl.concat([each.pool.select("id", "question") for each in (pool, targets)])
+        subjects = {key: reference.subjects[text] for key, text in questions.iter_rows()}
+        pairs = contexts.select("id", shown="demonstration_ids").explode("shown", empty_as_null=False)
+        told = dict(contexts.select("id", "privileged_context").iter_rows())
         figures = {
-            "same_subject": sum(subjects[a] == subjects[b] for a, b in pairs) / len(pairs) if pairs else None,
-            "echo": echo.get("answer_echo"),
-            "chance": echo.get("answer_echo_by_chance"),
-            "accuracy": run.ask(run.base(), builder, IN_DOMAIN, contexts, N_SAMPLES)["correct"].mean(),
+            "same_subject": pl.Series(
+                [subjects[a] == subjects[b] for a, b in pairs.iter_rows()], dtype=pl.Boolean
+            ).mean(),
+            **_echo(pairs, targets.pseudo_labels, pool.pseudo_labels),
+            "accuracy": reference.ask(told, builder, N_SAMPLES)["correct"].mean(),
         }
         return pl.DataFrame([figures], schema=dict.fromkeys(figures, pl.Float64))
-
-    @property
-    def signals(self) -> Signals:
-        """What rules look at."""
-        if self._signals is None:
-            self._signals = self.run.signals(BUILDER)
-        return self._signals
-
-    def _train(self, arm: Arm) -> LanguageModel:
-        ids = self._oracle(arm.rule) if arm.rule in ORACLES else self._chosen(arm.rule)
-        if arm.learning_rate:
-            return self.run.fine_tune(ids, arm.learning_rate)
-        return self.run.distil(self.run.contexts(arm.builder, self.run.pool.only(ids)))
-
-    def _chosen(self, rule: str) -> pl.Series:
-        return self.run.subset(rule, self.signals).filter("selected")["id"]
 
     def _oracle(self, name: str) -> pl.Series:
         """Return the ids of a choice that reads gold, as many as the budget allows; ties by a hash."""
         judged = self.kept("oracle signals", self._oracle_signals)
-        count = self._chosen("random").len()
-        ties = pl.Series("tie", [derive_seed(self.run.seed, "oracle", i) for i in judged["id"]], dtype=pl.UInt64)
+        ties = pl.Series("tie", [derive_seed(self.reference.seed, "oracle", i) for i in judged["id"]], dtype=pl.UInt64)
         order = {
             "oracle: teachable": pl.col("alone") - pl.col("informed"),
             "oracle: teachable, balanced": pl.col("alone") - pl.col("informed"),
@@ -169,34 +178,29 @@ class Cell:
         ranked = judged.with_columns(ties, score=order[name]).sort("score", "tie")
         if name.endswith("balanced"):
             ranked = ranked.with_columns(turn=pl.int_range(pl.len()).over("subject")).sort("turn", "score", "tie")
-        return ranked["id"].head(count)
+        return ranked["id"].head(self._subset("random").read()["selected"].sum())
 
     def _oracle_signals(self) -> pl.DataFrame:
-        run = self.run
-        contexts = run.contexts(BUILDER, run.pool)
-        share = {
-            name: run.ask(run.base(), name, POOL, told, N_BELIEFS)
-            .group_by("id")
-            .agg(pl.col("correct").mean().alias(name))
-            for name, told in (("alone", None), ("informed", contexts))
-        }
-        subject = pl.col("question").replace_strict(run.subjects).alias("subject")
-        labels = self._pool_labels().select("id", label="correct")
-        questions = run.pool.pool.select("id", subject)
-        return questions.join(share["alone"], on="id").join(share["informed"], on="id").join(labels, on="id").sort("id")
+        subject = pl.col("question").replace_strict(self.reference.subjects).alias("subject")
+        signals = self.reference.pool.pool.select("id", subject)
+        for name, graded in self.reference.answers_in_pool().items():
+            signals = signals.join(graded.group_by("id").agg(pl.col("correct").mean().alias(name)), on="id")
+        return signals.join(self._pool_labels().select("id", label="correct"), on="id").sort("id")
+
+    def _subset(self, rule: str) -> Artifact:
+        return self.reference.chain(f"rule {rule}", f"curated_subset.rule={rule}").make("curated_subset")
 
     def _selections(self) -> pl.DataFrame:
         """Return for every rule the correlation of its score with the response's length, and what it chose."""
         judged = self.kept("oracle signals", self._oracle_signals)
         rows = []
         for rule in ("random", *RULES):
-            subset = self.run.subset(rule, self.signals)
-            chosen = judged.join(subset.filter("selected"), on="id", how="semi")
-            notes = confounds(subset, self.signals)
+            subset = self._subset(rule)
+            chosen = judged.join(subset.read().filter("selected"), on="id", how="semi")
             rows.append(
                 {
                     "rule": rule,
-                    "length": notes.get("score_vs_length"),
+                    "length": subset.manifest.notes.get("score_vs_length"),
                     "teachable": (chosen["informed"] - chosen["alone"]).mean(),
                     "label_right": chosen["label"].mean(),
                 }
@@ -204,9 +208,19 @@ class Cell:
         return pl.DataFrame(rows, schema_overrides={"length": pl.Float64})
 
 
+def _echo(pairs: pl.DataFrame, targets: pl.DataFrame, pool: pl.DataFrame) -> dict[str, float | None]:
+    """Return how often examples state their target's pseudo-answer, and the pool's majorities would by chance."""
+    stated = pool.drop_nulls("pseudo_answer").select(shown="id", stated="pseudo_answer")
+    own = targets.drop_nulls("pseudo_answer").select("id", own="pseudo_answer")
+    share = stated["stated"].value_counts(normalize=True, name="share")
+    met = pairs.join(own, on="id").join(stated, on="shown").join(share, left_on="own", right_on="stated", how="left")
+    return {"echo": (met["own"] == met["stated"]).mean(), "chance": met["share"].fill_null(0.0).mean()}
+
+
 def measure(world: int, seed: int, arms: list[str]) -> str:
     """Compute a cell in a process of its own and return its folder."""
     torch.set_num_threads(1)  # processes side by side; and the same sums on any number of cores
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the training processes
     cell = Cell(world, seed)
     cell.measure(arms)
     return str(cell.folder)
@@ -219,12 +233,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of runs (%(default)s)")
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS), help="arms to train (all)")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (%(default)s)")
-    parser.add_argument("--fresh", action="store_true", help="forget what earlier studies measured")
     parser.add_argument("--out", type=Path, default=RESULTS, help="results file (%(default)s)")
     options = parser.parse_args()
-    if options.fresh:
-        shutil.rmtree(WORLDS / "cells", ignore_errors=True)
-        shutil.rmtree(WORLDS / "runs", ignore_errors=True)
     for world in set(options.worlds) - {0}:
         make_world(world, WORLDS / str(world))  # before processes that would make it side by side
     cells = [(world, seed) for seed in options.seeds for world in options.worlds]

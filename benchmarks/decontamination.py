@@ -26,9 +26,11 @@ import polars as pl
 from scipy.stats import binomtest
 
 from benchmarks.machine import RESULTS, describe_machine, store_report
-from pipeline.config import PROJECT_ROOT, PoolConfig, RawPoolConfig
+from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.contamination import contaminated
 from pipeline.deduplication.features import words
+from pipeline.paths import PROJECT_ROOT
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
 
 OUTPUT = RESULTS / "decontamination.json"

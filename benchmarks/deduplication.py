@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from benchmarks.machine import RESULTS, describe_machine, store_report
-from pipeline.config import PoolConfig
+from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.families import stem_families
 from pipeline.deduplication.features import Features, RarityWeights
 from pipeline.deduplication.near_duplicates import near_duplicates, similarity

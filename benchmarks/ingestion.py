@@ -43,12 +43,15 @@ def write_questions(path: Path, n_rows: int) -> None:
 
 def run_stage(path: Path) -> dict[str, int]:
     """Run the stage ``raw_pool`` into a temporary store and return its counts."""
-    from pipeline.artifacts import ArtifactStore
-    from pipeline.chain import raw_pool
-    from pipeline.config import RawPoolConfig
+    from pipeline.chain import materialize
+    from pipeline.model_config import ModelConfig
+    from pipeline.pool.config import RawPoolConfig
+    from pipeline.stages import open_store, stage_of
 
     with tempfile.TemporaryDirectory() as folder:
-        notes = raw_pool(ArtifactStore(Path(folder)), RawPoolConfig(path=str(path))).manifest.notes
+        run = open_store(Path(folder)).run("ingestion")
+        made = materialize(stage_of("raw_pool"), RawPoolConfig(path=str(path)), ModelConfig(), run)
+        notes = made.artifact.manifest.notes
     return {name: notes[name] for name in ("read", "kept", "refused")}
 
 
@@ -67,7 +70,8 @@ RUNS: dict[str, Callable[[Path], dict[str, int]]] = {"stage": run_stage, "polars
 
 def measure(name: str, path: Path) -> dict[str, Any]:
     """Run one of ``RUNS`` in this process; importing libraries counts for the memory only."""
-    import pipeline.chain  # noqa: F401  the stage's time is not that of importing torch
+    import pipeline.chain
+    import pipeline.pool.run  # noqa: F401  the stage's time is not that of imports
 
     darwin = sys.platform == "darwin"
     start, cpu_start = time.perf_counter(), time.process_time()

@@ -1,69 +1,113 @@
-"""One reference world under one seed: what all arms of a comparison share, and how an arm is made and judged.
+"""One reference world under one seed: the runs of stages that a comparison consists of, and what no stage makes.
 
-Worlds beside the shipped one are made when they are first asked for and kept under ``data/worlds``; what is computed
-for a world and a seed stands beside them, so that a study that was cut off goes on where it was. Gold answers are read
-here to judge, and by the arms called oracles to choose, which no user could do.
+All runs share one store under ``data/worlds``, so whatever is equal between arms, seeds and studies is made once, and a
+study that was cut off goes on where it was. Worlds beside the shipped one are made when they are first asked for. Gold
+answers are read here to judge, and by the arms called oracles to choose, which no user could do.
 """
 
 import random
-import tempfile
-from dataclasses import replace
+import re
+from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 
 import polars as pl
-from transformers import PrinterCallback
 
-from pipeline.artifacts import ArtifactStore
-from pipeline.chain import context_beliefs, run_chain, stored_questions
-from pipeline.config import PROJECT_ROOT, Config
-from pipeline.evaluation.evaluate import read_tests
+from pipeline.answers.read import read_answers
+from pipeline.chain import materialize, run_chain
+from pipeline.config import Config
+from pipeline.digests import digest_json
 from pipeline.evaluation.grade import grade
-from pipeline.evaluation.metrics import IN_DOMAIN
-from pipeline.jobs import DistillationJob, SftJob, TrainingJob
+from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN
 from pipeline.models import LanguageModel, load_model
-from pipeline.neurons.score import NeuronScorer
+from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import load_config
-from pipeline.prompts import render_demonstrations, render_teacher_prompt
+from pipeline.prompts import render_demonstrations
 from pipeline.reference.make import SHIPPED, make_world
 from pipeline.reference.world import World, WorldConfig, in_domain_questions, pool_questions
-from pipeline.rollouts.sampler import sample_rollouts
-from pipeline.rollouts.vote import vote
-from pipeline.schemas import RAW_POOL
-from pipeline.section import Section
+from pipeline.rollouts.sample import Asking, sample_rollouts
 from pipeline.seeding import derive_seed
-from pipeline.selection.rule import Signals
-from pipeline.selection.subset import select_subset
+from pipeline.stages import open_store, stage_of
+from pipeline.store.artifact import Artifact
+from pipeline.store.store import Run
 from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.questions import Demonstration, Questions
-from training.objectives import OBJECTIVES
+from pipeline.teacher.run import stored_questions
 
-POOL = "pool"
 SAME_SUBJECT = "same subject"
 WORLDS = PROJECT_ROOT / "data" / "worlds"
+BUILDER = "stem_overlap"
+"""Builder under which rules and oracles are compared."""
 N_BELIEFS = 4
 """Samples per question with context, for the rules and oracles that look at them."""
 
 
+class Chain:
+    """A run of the stages, made as far as it is asked for."""
+
+    def __init__(self, config: Config, run: Run) -> None:
+        self.config = config
+        self.run = run
+
+    def make(self, *stages: str) -> Artifact:
+        """Make stages in this order, unless they stand, and return the artifact of the last one."""
+        for spec in map(stage_of, stages):
+            made = materialize(spec, getattr(self.config, spec.key), self.config.model, self.run)
+        return made.artifact
+
+    def choose(self, ids: pl.Series, name: str) -> None:
+        """Put questions chosen by hand in the place of those that the run's rule selected."""
+        by_rule = self.run.require("curated_subset")
+        rows = by_rule.read().with_columns(
+            pl.lit(None).alias(column) for column in ("score", "rank", "distance_to_cut")
+        )
+        rows = rows.with_columns(selected=pl.col("id").is_in(ids.implode()), reason=pl.lit(name))
+        provenance = {**by_rule.manifest.provenance, "chosen": sorted(ids)}
+        fingerprint, settings = digest_json(provenance)[:32], by_rule.manifest.settings
+        if self.run.store.find("curated_subset", fingerprint) is None:
+            with self.run.store.write("curated_subset", fingerprint, settings, provenance) as writer:
+                writer.append("curated_subset", rows)
+        self.run.show("curated_subset", fingerprint)
+
+    def questions(self) -> Questions:
+        """Return the pool with its votes, rollouts and neurons."""
+        names = ("pool", "rollouts", "pseudo_labels", "neuron_scores")
+        return stored_questions({name: self.run.require(name) for name in names})
+
+
 class ReferenceRun:
-    """A world, its model, and the chain up to the neuron scores under one seed."""
+    """A world, its model, and the chain up to the beliefs under one seed."""
 
     def __init__(self, world: int, seed: int) -> None:
+        self.name = f"world-{world}-seed-{seed}"
         self.seed = seed
         self.folder = SHIPPED if world == 0 else make_world(world, WORLDS / str(world))
         self.world = World(WorldConfig(seed=world))
-        self.store = ArtifactStore(WORLDS / f"runs/world-{world}-seed-{seed}")
-        self.config = self._configure()
-        run_chain(self.config, self.store, last="neuron_scores")
+        self.store = open_store(WORLDS)
+        self.base = self.chain("base")
 
-    def _configure(self) -> Config:
-        overrides = (
+    def chain(self, name: str, *overrides: str) -> Chain:
+        """Return a run of the preset on this world with the settings ``section.key=value``, made up to the beliefs."""
+        chain = self._begin(name, *overrides)
+        run_chain(chain.config, chain.run, last="context_beliefs")
+        return chain
+
+    def _begin(self, name: str, *overrides: str) -> Chain:
+        settings = (
             f"model.path={self.folder / 'model'}",
             f"raw_pool.path={self.folder / 'pool.jsonl'}",
-            f"evaluation.in_domain_path={self.folder / 'in_domain_test.jsonl'}",
-            f"evaluation.out_of_domain_path={self.folder / 'out_of_domain_test.jsonl'}",
+            f"tests.in_domain_path={self.folder / 'in_domain_test.jsonl'}",
+            f"tests.out_of_domain_path={self.folder / 'out_of_domain_test.jsonl'}",
+            f"context_beliefs.builder={BUILDER}",
+            "context_beliefs.balance_answers=false",
+            f"context_beliefs.n_samples={N_BELIEFS}",
         )
-        return load_config(overrides=overrides, seed=self.seed)
+        run = self.store.run(f"{self.name}-{re.sub('[^A-Za-z0-9._]+', '-', name)}")
+        return Chain(load_config(overrides=(*settings, *overrides), seed=self.seed), run)
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The untouched model."""
+        return load_model(self.base.config.model)
 
     @cached_property
     def subjects(self) -> dict[str, str]:
@@ -73,133 +117,74 @@ class ReferenceRun:
 
     @cached_property
     def pool(self) -> Questions:
-        """The pool with its rollouts and neurons."""
-        return stored_questions(self.store)
+        """The pool with its votes, rollouts and neurons."""
+        return self.base.questions()
 
     @cached_property
     def gold(self) -> pl.DataFrame:
         """Gold labels of the pool, of schema GOLD_LABELS."""
-        return self.store.read("gold_labels")
+        return self.base.run.require("gold_labels").read()
 
     @cached_property
-    def tests(self) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
-        """Questions and gold labels of both tests."""
-        return read_tests(self.store, self.config.evaluation)
+    def held_out(self) -> Chain:
+        """The chain on the in-domain test in the place of the pool: targets of contexts, with neurons of their own."""
+        path = f"raw_pool.path={self.folder / 'in_domain_test.jsonl'}"
+        chain = self._begin("in-domain test", path, "pool.drop_near_duplicates=false")
+        chain.make("raw_pool", "pool", "rollouts", "answers", "pseudo_labels", "neuron_scores")
+        return chain
 
-    @cached_property
-    def held_out(self) -> Questions:
-        """The in-domain test with rollouts and neurons of its own, as a target of contexts."""
-        questions, _ = self.tests[IN_DOMAIN]
-        base = self.base()
-        rollouts = pl.concat(sample_rollouts(questions, base, self.config.rollouts, progress=False))
-        scores = NeuronScorer(base, self.config.neuron_scores).score(rollouts)
-        return Questions(
-            pool=questions,
-            pseudo_labels=vote(rollouts, self.config.pseudo_labels),
-            rollouts=rollouts.lazy(),
-            neuron_scores=scores.neuron_scores.lazy(),
-            stem_scores=scores.stem_scores.lazy(),
-            rationale_scores=scores.rationale_scores.lazy(),
-            stem_states=scores.stem_states.lazy(),
-        )
+    def contexts(self, builder: str) -> pl.DataFrame:
+        """Return contexts of the in-domain test by a builder, or for ``same subject`` examples drawn by their subject.
 
-    def together(self) -> Questions:
-        """Return pool and in-domain test as one."""
-        both = (self.pool, self.held_out)
-        return replace(
-            self.pool,
-            pool=pl.concat([self.pool.pool.select(RAW_POOL.names), self.held_out.pool]),
-            pseudo_labels=pl.concat([questions.pseudo_labels for questions in both], how="vertical_relaxed"),
-            rollouts=pl.concat([questions.rollouts for questions in both], how="vertical_relaxed"),
-        )
-
-    def base(self) -> LanguageModel:
-        """Load the untouched model."""
-        return load_model(self.config.model)
-
-    def signals(self, builder: str) -> Signals:
-        """Return what rules may look at, beliefs with ``builder`` among them."""
-        section = self.config.context_beliefs.model_copy(update={"builder": builder, "n_samples": N_BELIEFS})
-        context_beliefs(self.store, self.config.model, section)
-        return Signals(
-            pool=self.pool.pool,
-            pseudo_labels=self.pool.pseudo_labels,
-            neuron_sizes=self.store.read("neuron_scores", "neuron_sizes"),
-            neuron_scores=self.pool.neuron_scores,
-            stem_scores=self.pool.stem_scores,
-            beliefs=self.store.read("context_beliefs"),
-            seed=self.seed,
-        )
-
-    def contexts(self, builder: str, targets: Questions) -> pl.DataFrame:
-        """Return TEACHER_CONTEXTS of targets for a builder, or for ``same subject``: examples drawn by their subject.
-
-        The latter is the reference for retrieval, since no user knows the subjects.
+        The latter is the reference for retrieval, since no user knows the subjects. Columns of TEACHER_CONTEXTS, at
+        least ``id``, ``privileged_context`` and ``demonstration_ids``.
         """
+        targets, config = self.held_out.questions(), self.base.config
         if builder == SAME_SUBJECT:
-            return self._same_subject(targets)
+            return self._same_subject(targets.pool)
         name, _, balanced = builder.partition(" ")
-        section = self.config.teacher_contexts.model_copy(update={"builder": name, "balance_answers": bool(balanced)})
-        return assemble_contexts(targets, self.pool, self.base().tokenizer, section)
+        section = config.teacher_contexts.model_copy(update={"builder": name, "balance_answers": bool(balanced)})
+        return assemble_contexts(targets, self.pool, self.model.tokenizer, section, config.rollouts)
 
-    def _same_subject(self, targets: Questions) -> pl.DataFrame:
+    def _same_subject(self, targets: pl.DataFrame) -> pl.DataFrame:
         texts = dict(self.pool.pool.select("id", "question").iter_rows())
         shown: dict[str, list[Demonstration]] = {}
         for demonstration in self.pool.demonstrations():
             shown.setdefault(self.subjects[texts[demonstration.id]], []).append(demonstration)
         rows = []
-        for target, text, prompt in targets.pool.select("id", "question", "prompt").iter_rows():
-            others = [example for example in shown.get(self.subjects[text], []) if example.id != target]
+        for target, text in targets.select("id", "question").iter_rows():
+            examples = shown.get(self.subjects[text], [])
             rng = random.Random(derive_seed(self.seed, SAME_SUBJECT, target))
-            chosen = rng.sample(others, min(len(others), self.config.teacher_contexts.n_demonstrations))
+            chosen = rng.sample(examples, min(len(examples), self.base.config.teacher_contexts.n_demonstrations))
             context = render_demonstrations([(example.prompt, example.response) for example in chosen])
-            rows.append((target, prompt, context, [example.id for example in chosen]))
-        columns = ["id", "prompt", "privileged_context", "demonstration_ids"]
+            rows.append((target, context, [example.id for example in chosen]))
+        columns = ["id", "privileged_context", "demonstration_ids"]
         return pl.DataFrame(rows, schema=columns, orient="row").sort("id")
 
-    def ask(
-        self, model: LanguageModel, name: str, split: str, contexts: pl.DataFrame | None = None, n_samples: int = 8
+    def ask(self, contexts: Mapping[str, str], name: str, n_samples: int) -> pl.DataFrame:
+        """Return graded samples (schema PREDICTIONS) of the untouched model on the in-domain test with contexts."""
+        section = self.base.config.rollouts.model_copy(update={"n_samples": n_samples})
+        questions = self.base.run.require("tests").read(IN_DOMAIN)
+        rollouts = pl.concat(sample_rollouts(questions, self.model, Asking.of(section, section), contexts))
+        return self._graded(rollouts, questions, self.base.run.require("test_labels").read(IN_DOMAIN), name, IN_DOMAIN)
+
+    def answers(self, chain: Chain, predictions: str, name: str) -> pl.DataFrame:
+        """Return graded samples (schema PREDICTIONS) of both tests from a stage of predictions, which is made."""
+        made, tests, gold = chain.make(predictions), chain.run.require("tests"), chain.run.require("test_labels")
+        splits = (IN_DOMAIN, OUT_OF_DOMAIN)
+        return pl.concat(
+            [self._graded(made.read(split), tests.read(split), gold.read(split), name, split) for split in splits]
+        )
+
+    def answers_in_pool(self) -> dict[str, pl.DataFrame]:
+        """Return graded samples of the pool, ``alone`` and ``informed`` by contexts of ``BUILDER``, as many of each."""
+        rollouts = {
+            "alone": self.pool.rollouts.filter(pl.col("sample") < N_BELIEFS).collect(),
+            "informed": self.base.run.require("context_beliefs").read("context_rollouts"),
+        }
+        return {name: self._graded(rows, self.pool.pool, self.gold, name, "pool") for name, rows in rollouts.items()}
+
+    def _graded(
+        self, rollouts: pl.DataFrame, questions: pl.DataFrame, gold: pl.DataFrame, name: str, split: str
     ) -> pl.DataFrame:
-        """Return graded samples (schema PREDICTIONS) of a test, or of the ``pool``, with contexts if given."""
-        questions, gold = (self.pool.pool, self.gold) if split == POOL else self.tests[split]
-        if contexts is not None:
-            pairs = contexts.select("privileged_context", "prompt").iter_rows()
-            told = contexts.select("id", prompt=pl.Series([render_teacher_prompt(*pair) for pair in pairs]))
-            questions = questions.drop("prompt").join(told, on="id")
-        sampling = self.config.rollouts.model_copy(update={"n_samples": n_samples, "seed": self.seed})
-        return grade(pl.concat(sample_rollouts(questions, model, sampling, progress=False)), gold, name, split)
-
-    def subset(self, rule: str, signals: Signals) -> pl.DataFrame:
-        """Return CURATED_SUBSET of a rule, under the preset's budget and this run's seed."""
-        return select_subset(signals, self.config.curated_subset.model_copy(update={"rule": rule}))
-
-    def distil(self, contexts: pl.DataFrame) -> LanguageModel:
-        """Train the model towards itself with contexts (schema TEACHER_CONTEXTS) under the preset's settings."""
-        section = self.config.distilled_adapter
-        return self._train(DistillationJob, contexts, settings=section, teacher_contexts=self.config.teacher_contexts)
-
-    def fine_tune(self, ids: pl.Series, learning_rate: float) -> LanguageModel:
-        """Train the model on the majority rollouts of questions."""
-        section = self.config.sft_adapter.model_copy(update={"learning_rate": learning_rate})
-        majority = self.pool.pseudo_labels.lazy().select("id", sample="representative").drop_nulls()
-        rollouts = self.pool.rollouts.join(majority, on=["id", "sample"], how="semi")
-        chosen = rollouts.filter(pl.col("id").is_in(ids.implode())).select("id", "prompt_ids", "response_ids")
-        return self._train(SftJob, chosen.collect().sort("id"), settings=section)
-
-    def _train(self, kind: type[TrainingJob], questions: pl.DataFrame, **settings: Section) -> LanguageModel:
-        model = self.base()
-        with tempfile.TemporaryDirectory() as folder:
-            job = kind(
-                artifact="trial",
-                store_root=Path(folder),
-                fingerprint="",
-                provenance={},
-                model=self.config.model,
-                curated_subset=self.config.curated_subset,
-                work_dir=Path(folder),
-                **settings,
-            )
-            trainer = OBJECTIVES[job.objective].build(job, questions, model)
-            trainer.remove_callback(PrinterCallback)
-            trainer.train()
-        return LanguageModel(trainer.model.merge_and_unload().eval(), model.tokenizer)
+        return grade(read_answers(rollouts, questions, self.model.tokenizer), gold, name, split)

@@ -20,10 +20,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.machine import RESULTS, describe_machine, store_report
-from pipeline.config import NeuronScoresConfig
 from pipeline.neurons.architecture import MlpStack, find_mlp_stack
 from pipeline.neurons.batch import score_batch
 from pipeline.neurons.collector import collect_activations
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.contribution import contributions, token_alignment, unembedding_rows
 from pipeline.neurons.rollout import Rollout
 

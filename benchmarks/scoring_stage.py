@@ -20,25 +20,38 @@ import polars as pl
 import torch
 
 from benchmarks.machine import RESULTS, describe_machine, store_report
-from pipeline import chain
-from pipeline.artifacts import ArtifactStore
-from pipeline.config import PROJECT_ROOT, Config
-from pipeline.models import load_model, model_fingerprint
+from pipeline.answers.schemas import ANSWERS
+from pipeline.chain import materialize
+from pipeline.config import Config
+from pipeline.model_fingerprint import model_fingerprint
+from pipeline.models import load_model
 from pipeline.neurons.batch import score_batch
 from pipeline.neurons.rollout import Rollout
+from pipeline.neurons.schemas import NEURON_SCORES
 from pipeline.neurons.score import NeuronScorer
+from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import load_config
-from pipeline.schemas import NEURON_SCORES, ROLLOUTS
+from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.stages import open_store, stage_of
+from pipeline.store.store import Run
 
 BATCH_ROWS = 1_000
+TOLD = ("id", "sample", "prompt_ids", "response_ids")
 N_STORED = 256
 
 
-def write_rollouts(store: ArtifactStore, config: Config, options: argparse.Namespace, n_rows: int) -> None:
-    """Store ``n_rows`` rollouts of random tokens, a bounded number at a time."""
-    with store.write("rollouts", "random", {"model": model_fingerprint(config.model)}) as writer:
-        for rows in _random_rollouts(options, n_rows):
-            writer.append("rollouts", rows)
+def write_rollouts(run: Run, config: Config, options: argparse.Namespace, n_rows: int) -> None:
+    """Make ``n_rows`` rollouts of random tokens the run's, without answers, a bounded number at a time."""
+    provenance = {"inputs": {}, "model": model_fingerprint(config.model)}
+    with (
+        run.store.write("rollouts", "random", {}, provenance) as rollouts,
+        run.store.write("answers", "random", {}, provenance) as answers,
+    ):
+        for number, rows in enumerate(_random_rollouts(options, n_rows)):
+            rollouts.write_shard(number, {"rollouts": rows})
+            answers.write_shard(number, {"answers": _none_stated(rows)})
+    for name in ("rollouts", "answers"):
+        run.show(name, "random")
 
 
 def _random_rollouts(options: argparse.Namespace, n_rows: int) -> Iterator[pl.DataFrame]:
@@ -53,35 +66,42 @@ def _random_rollouts(options: argparse.Namespace, n_rows: int) -> Iterator[pl.Da
                 {
                     "id": f"{number:016x}",
                     "sample": 0,
+                    "prompt": "",
                     "prompt_ids": rng.integers(10, 700, n_prompt).tolist(),
                     "permutation": [],
                     "response_ids": rng.integers(10, 700, n_response).tolist(),
                     "response": "",
                     "logprobs": [0.0] * n_response,
                     "finish_reason": "stop",
-                    "extraction": "none",
+                    "watched_ids": [],
+                    "watched_logprobs": [],
                 }
             )
         yield pl.DataFrame(rows, schema=schema)
 
 
-def run_stage(config: Config, store: ArtifactStore) -> None:
-    """Run the stage as the asset does: weights and rollouts read, shards written and digested."""
-    chain.neuron_scores(store, config.model, config.neuron_scores)
+def _none_stated(rollouts: pl.DataFrame) -> pl.DataFrame:
+    rows = [
+        {"id": key, "sample": sample, "extraction": "none"} for key, sample in rollouts.select("id", "sample").rows()
+    ]
+    return pl.DataFrame(rows, schema=pl.DataFrame(ANSWERS.empty_table()).schema)
 
 
-def run_loop(config: Config, store: ArtifactStore) -> float:
-    """Score the same batches and keep nothing; return the processor seconds of the loop alone."""
+def run_stage(config: Config, run: Run) -> None:
+    """Run the stage as the chain does: weights and rollouts read, shards written and digested."""
+    materialize(stage_of("neuron_scores"), config.neuron_scores, config.model, run)
+
+
+def run_loop(config: Config, run: Run) -> float:
+    """Score the same rollouts and keep nothing; return the processor seconds of the loop alone."""
     scorer = NeuronScorer(load_model(config.model), config.neuron_scores)
-    table = store.read("rollouts").select("id", "sample", "prompt_ids", "response_ids")
     shards = [
         sorted(
-            (Rollout(row, *values) for row, values in enumerate(shard.iter_rows())),
+            (Rollout(row, *values) for row, values in enumerate(shard.select(TOLD).collect().iter_rows())),
             key=lambda rollout: (rollout.n_tokens, rollout.id),
         )
-        for shard in table.iter_slices(config.neuron_scores.shard_rollouts)
+        for shard in run.require("rollouts").scan_shards()
     ]
-    del table
     start = time.process_time()
     for shard in shards:
         for _ in scorer.budget.run(
@@ -91,10 +111,10 @@ def run_loop(config: Config, store: ArtifactStore) -> float:
     return time.process_time() - start
 
 
-def measure_here(work: str, config: Config, store: ArtifactStore) -> dict[str, float]:
+def measure_here(work: str, config: Config, run: Run) -> dict[str, float]:
     """Do one piece of work in this process and return what it cost."""
     start, wall = time.process_time(), time.perf_counter()
-    spent = run_loop(config, store) if work == "loop" else run_stage(config, store)
+    spent = run_loop(config, run) if work == "loop" else run_stage(config, run)
     seconds = time.process_time() - start if spent is None else spent
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
@@ -111,11 +131,12 @@ def stored_kilobytes(root: Path, dtype: str) -> float:
         neurons = np.sort(rng.choice(36 * 9_728, 5_000, replace=False))
         scores = (0.01 * np.exp(rng.exponential(0.6, len(neurons)))).astype(dtype).astype(np.float32)
         rows.append((f"{number:016x}", 0, neurons.tolist(), scores.tolist()))
-    store = ArtifactStore(root)
-    with store.write("neuron_scores", "random", {}, resumable=True) as writer:
+    store = open_store(root)
+    with store.write("neuron_scores", "random", {}, {}) as writer:
         schema = pl.DataFrame(NEURON_SCORES.empty_table()).schema
         writer.write_shard(0, {"neuron_scores": pl.DataFrame(rows, schema=schema, orient="row")})
-    return sum(path.stat().st_size for path in store.files("neuron_scores")) / N_STORED / 1_000
+    stored = store.run("random").show("neuron_scores", "random")
+    return sum(path.stat().st_size for path in stored.files()) / N_STORED / 1_000
 
 
 def measure(options: argparse.Namespace, config: Config) -> dict[str, Any]:
@@ -124,7 +145,7 @@ def measure(options: argparse.Namespace, config: Config) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, n_rows in (("small", small), ("large", large)):
-            write_rollouts(ArtifactStore(Path(folder) / name), config, options, n_rows)
+            write_rollouts(open_store(Path(folder) / name).run("random"), config, options, n_rows)
         for work, name in (("stage", "small"), ("stage", "large"), ("loop", "large")):
             command = [sys.executable, "-m", "benchmarks.scoring_stage", "--work", work, "--store", f"{folder}/{name}"]
             command += ["--threads", str(options.threads)]
@@ -157,7 +178,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     config = load_config()
     if options.work:
-        sys.stdout.write(json.dumps(measure_here(options.work, config, ArtifactStore(options.store))))
+        sys.stdout.write(json.dumps(measure_here(options.work, config, open_store(options.store).run("random"))))
         return
     setting = {name: getattr(options, name) for name in ("rows", "prompt_tokens", "response_tokens", "threads")}
     report = {"setting": setting, "machine": describe_machine("scoring_stage"), **measure(options, config)}

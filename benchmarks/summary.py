@@ -68,14 +68,17 @@ class Study:
         mean = np.mean([table.mean() for table in values.values()])
         return {"mean": 100 * float(mean), "low": 100 * float(low), "high": 100 * float(high)}
 
-    def calibration(self, arm: str, n_samples: int = 4) -> dict[str, float] | None:
-        """Return the in-domain calibration error by the option probability, over as many samples for all arms."""
+    def calibration(self, arm: str, against: str | None = None, n_samples: int = 4) -> dict[str, float] | None:
+        """Return the in-domain calibration error by the option probability, over as many samples for all arms.
 
-        def error(answers: pl.DataFrame) -> float:
-            table = option_confidence(_test(answers).filter(pl.col("sample") < n_samples))
+        With ``against`` it is the difference from another arm's, paired by world and seed.
+        """
+
+        def error(cell: tuple[int, int], name: str) -> float:
+            table = option_confidence(_test(self.table(cell, name)).filter(pl.col("sample") < n_samples))
             return expected_calibration_error(table["confidence"], table["correct"])
 
-        return self.mean(arm, error)
+        return mean_interval([error(cell, arm) - (error(cell, against) if against else 0.0) for cell in self.cells])
 
     def arm(self, name: str) -> dict[str, Any]:
         """Return the figures of one arm."""
@@ -85,6 +88,7 @@ class Study:
             "gain": self.interval(name, IN_DOMAIN),
             "out_of_domain": self.interval(name, OUT_OF_DOMAIN),
             "ece": self.calibration(name),
+            "ece_change": self.calibration(name, UNTOUCHED),
         }
 
     def report(self) -> dict[str, Any]:
@@ -140,7 +144,10 @@ class Study:
         best = max(sft, key=lambda name: sft[name], default="")
         rivals = [name for name in (RANDOM, PUBLISHED, best) if name in self.arms]
         return {
-            name: {split: self.interval(DEFAULT, split, name) for split in (IN_DOMAIN, OUT_OF_DOMAIN)}
+            name: {
+                **{split: self.interval(DEFAULT, split, name) for split in (IN_DOMAIN, OUT_OF_DOMAIN)},
+                "ece": self.calibration(DEFAULT, name),
+            }
             for name in rivals
         }
 
@@ -234,7 +241,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         for row in report["arms"]
     ]
     against = "\n".join(
-        f"- default against {name}: in-domain {shown(row[IN_DOMAIN])}, out of domain {shown(row[OUT_OF_DOMAIN])}"
+        f"- default against {name}: in-domain {shown(row[IN_DOMAIN])}, out of domain {shown(row[OUT_OF_DOMAIN])}, "
+        f"ECE {row['ece']['mean']:+.3f} [{row['ece']['low']:+.3f}, {row['ece']['high']:+.3f}]"
         for name, row in report["default against"].items()
     )
     tables = [markdown_table(pl.DataFrame(rows)) for rows in (contexts, rules, arms)]

@@ -1,302 +1,250 @@
-"""The stages against a store of artifacts: ``run_chain`` is the whole method in plain calls.
+"""Running stages against a store: one by one, or the whole chain in plain calls.
 
-The Dagster assets call the same functions one by one; ``pipeline.stage`` decides what needs no computing.
+The Dagster assets call the same ``materialize``; what has been made with the same fingerprint is not made again.
 """
 
-from collections.abc import Callable
-from dataclasses import fields
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
 
 import polars as pl
 
-from pipeline.adapters import run_training, training_job
-from pipeline.artifacts import ArtifactStore, ArtifactWriter
-from pipeline.beliefs.beliefs import sample_beliefs
-from pipeline.config import (
-    CausalCheckConfig,
-    Config,
-    ContextBeliefsConfig,
-    CuratedSubsetConfig,
-    DistilledAdapterConfig,
-    EvaluationConfig,
-    ModelConfig,
-    NeuronScoresConfig,
-    PoolConfig,
-    PseudoLabelsConfig,
-    RawPoolConfig,
-    RolloutsConfig,
-    SftAdapterConfig,
-    TeacherContextsConfig,
-)
-from pipeline.deduplication.prune import Pruned, prune
-from pipeline.deduplication.statistics import describe
-from pipeline.errors import ArtifactError, QuarantineError, SourceError
-from pipeline.evaluation.evaluate import evaluate, held_out_tests
-from pipeline.jobs import DistillationJob, SftJob
-from pipeline.models import load_model, load_tokenizer
-from pipeline.neurons.causal import silence_responses, summarise
-from pipeline.neurons.score import NeuronScorer
-from pipeline.neurons.shards import check_unscored, score_shards
-from pipeline.pool.held_out import HeldOut
-from pipeline.pool.ingest import Ingestion, check_counts
-from pipeline.rollouts.sampler import sample_rollouts
-from pipeline.rollouts.vote import vote
-from pipeline.selection.confounds import confounds
-from pipeline.selection.rule import Signals
-from pipeline.selection.subset import select_subset
-from pipeline.stage import Outcome, Stage
-from pipeline.teacher.context import assemble_contexts
-from pipeline.teacher.echo import answer_echo
-from pipeline.teacher.questions import Questions
+from pipeline.adapters.process import run_process
+from pipeline.config import Config
+from pipeline.digests import digest_json
+from pipeline.errors import ArtifactError
+from pipeline.execution import Executor, InProcess
+from pipeline.fingerprint import reachable_code
+from pipeline.model_config import ModelConfig
+from pipeline.model_fingerprint import model_fingerprint
+from pipeline.presets import load_config
+from pipeline.section import Section
+from pipeline.stage import SourceFile, StageSpec, Task, read_settings, resolve
+from pipeline.stages import CATALOGUE, STAGES, stage_of
+from pipeline.store.artifact import Artifact
+from pipeline.store.store import Run
+from pipeline.store.writer import ArtifactWriter
 
 
-def raw_pool(store: ArtifactStore, section: RawPoolConfig) -> Outcome:
-    """Read the source into the artifacts ``raw_pool``, ``gold_labels`` and ``quarantine``.
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage left in the store."""
 
-    Raises QuarantineError when too many rows are refused; the quarantine is stored even then.
-    """
-    ingestion = Ingestion(section)
-    stage = Stage("raw_pool", store, section, sources=ingestion.sources)
-    companions = ("gold_labels", "quarantine")
-    provenance = stage.provenance()
-    fingerprint = stage.fingerprint(provenance)
-    standing = [store.current(name, fingerprint) for name in ("raw_pool", *companions)]
-    if standing[0] and all(standing):
-        return Outcome(standing[0], cached=True)
-    with (
-        store.write("quarantine", fingerprint, provenance) as quarantine,
-        store.write("raw_pool", fingerprint, provenance) as kept,
-        store.write("gold_labels", fingerprint, provenance) as gold,
-    ):
-        for batch in ingestion:
-            kept.append("raw_pool", batch.raw_pool)
-            gold.append("gold_labels", batch.gold_labels)
-            quarantine.append("quarantine", batch.quarantine)
-        counts, refusal = ingestion.counts, _refusal(ingestion, section)
-        kept.discarded = gold.discarded = refusal is not None
-        kept.notes = quarantine.notes = counts.rows() | ingestion.tables()
-        gold.notes = {"usable": counts.gold, "unusable": counts.unusable_gold}
-    if refusal:
-        raise refusal
-    return Outcome(store.require("raw_pool"), cached=False)
+    artifacts: Mapping[str, Artifact]
+    """Its artifacts, its own first."""
+    cached: bool
+    """Whether an earlier result still stood and nothing was computed."""
+
+    @property
+    def artifact(self) -> Artifact:
+        """The stage's own artifact."""
+        return next(iter(self.artifacts.values()))
 
 
-def pool(store: ArtifactStore, section: PoolConfig) -> Outcome:
-    """Leave out near-duplicates, contaminated questions and held-out tests; raises SourceError when none is left."""
-    layout = RawPoolConfig(**store.require("raw_pool").provenance["config"])
-    unanswered = layout.model_copy(update={"answer_column": None})
-    held_out = [HeldOut(path, "pool.decontaminate_against", unanswered) for path in section.decontaminate_against]
+@dataclass(frozen=True)
+class Means:
+    """What the surroundings provide to stages."""
 
-    def compute(writer: ArtifactWriter) -> None:
-        questions = [questions for questions, _ in (test.read() for test in held_out)]
-        pruned = prune(store.read("raw_pool"), pl.concat(questions) if questions else None, section)
-        if pruned.pool.is_empty():
-            raise SourceError(f"no question is left in the pool: {pruned.reasons()}; change the section 'pool'")
-        for table in fields(Pruned):
-            writer.append(table.name, getattr(pruned, table.name))
-        writer.notes = describe(pruned)
-
-    return Stage("pool", store, section, sources=[source for test in held_out for source in test.sources]).run(compute)
+    launch: Callable[[Sequence[str]], None] = run_process
+    """Runs a command to its end."""
+    executor: Executor = field(default_factory=InProcess)
+    """Where work on shards is done."""
 
 
-def rollouts(store: ArtifactStore, model: ModelConfig, section: RolloutsConfig) -> Outcome:
-    """Sample responses to every pool question."""
+class Materialization:
+    """A stage about to run: what it would read, and the fingerprint of what it would make."""
 
-    def compute(writer: ArtifactWriter) -> None:
-        for rows in sample_rollouts(store.read("pool"), load_model(model), section):
-            writer.append("rollouts", rows)
+    def __init__(self, spec: StageSpec, section: Section, model: ModelConfig, run: Run) -> None:
+        """Look up the inputs; raises ArtifactError when they are missing or do not belong together."""
+        self.spec, self.section, self.run = spec, section, run
+        for name in spec.artifacts:
+            run.check_link(name)
+        self.run_model = model
+        self.model = model if spec.uses_model else None
+        self.inputs = {name: run.require(name) for name in spec.inputs}
+        for name in (*spec.after, *spec.reads):
+            run.require(name)
+        before = _before(spec, run)
+        self.own_settings = {stage_of(name).name: artifact.manifest.settings for name, artifact in before.items()}
+        self.provenance = self._provenance()
+        self.fingerprint = digest_json(self.provenance)[:32]
+        _check_consistent(before, self.provenance["model"], run)
 
-    return Stage("rollouts", store, section, model).run(compute)
+    def standing(self) -> dict[str, Artifact] | None:
+        """Return the artifacts of the fingerprint, shown by the run from now on, or none unless all of them stand."""
+        store, names = self.run.store, self.spec.artifacts
+        if not all(store.find(name, self.fingerprint) for name in names):
+            return None
+        return {name: self.run.show(name, self.fingerprint) for name in names}
 
+    def compute(self, means: Means) -> None:
+        """Run the stage's code and store what it makes; raises ArtifactError naming an input that is damaged."""
+        self._check_inputs(thorough=False)
+        try:
+            self._compute(means)
+        except (pl.exceptions.PolarsError, OSError):
+            self._check_inputs(thorough=True)
+            raise
 
-def pseudo_labels(store: ArtifactStore, section: PseudoLabelsConfig) -> Outcome:
-    """Vote over the rollouts of every question."""
+    def _check_inputs(self, thorough: bool) -> None:
+        for name, artifact in self.inputs.items():
+            if not artifact.is_intact(thorough):
+                raise ArtifactError(f"'{name}' of run '{self.run.name}' is damaged: materialize '{name}' again")
 
-    def compute(writer: ArtifactWriter) -> None:
-        columns = ["id", "sample", "answer", "answer_index", "logprobs"]
-        writer.append("pseudo_labels", vote(store.scan("rollouts").select(columns).collect(), section))
+    def _compute(self, means: Means) -> None:
+        store, settings = self.run.store, self.section.model_dump(mode="json")
+        with ExitStack() as stack:
+            writers = {
+                name: stack.enter_context(store.write(name, self.fingerprint, settings, self.provenance))
+                for name in self.spec.artifacts
+            }
+            task = self._task(writers, means)
+            resolve(self.spec.run)(task)
+            if not reachable_code(self.spec.modules).is_current():
+                # Modules are loaded when a stage first needs them: it cannot be told which code has run.
+                task.refusal = ArtifactError(f"the code of '{self.spec.name}' changed while it ran: run it again")
+                for writer in writers.values():
+                    writer.discarded = True
+        if task.refusal is None:
+            return
+        for name in self.spec.artifacts:
+            if store.find(name, self.fingerprint):
+                self.run.show(name, self.fingerprint)
+            else:
+                self.run.hide(name)
+        raise task.refusal
 
-    return Stage("pseudo_labels", store, section).run(compute)
-
-
-def neuron_scores(store: ArtifactStore, model: ModelConfig, section: NeuronScoresConfig) -> Outcome:
-    """Score the neurons behind every rollout, shard by shard; a run that was cut off goes on at its last shard.
-
-    Raises ArtifactError for rollouts of other weights, and ModelError when too few rollouts can be scored.
-    """
-    stage = Stage("neuron_scores", store, section, model, resumable=True)
-    _check_same_weights(store, stage)
-
-    def compute(writer: ArtifactWriter) -> None:
-        score_shards(store.scan("rollouts"), NeuronScorer(load_model(model), section), writer)
-
-    outcome = stage.run(compute)
-    check_unscored(outcome.manifest.notes, section)
-    return outcome
-
-
-def context_beliefs(store: ArtifactStore, model: ModelConfig, section: ContextBeliefsConfig) -> Outcome:
-    """Sample every pool question with its teacher's context; an empty table, without the model, for no samples.
-
-    Raises ArtifactError when the rollouts to compare with are of other weights.
-    """
-    stage = Stage("context_beliefs", store, section, model)
-    _check_same_weights(store, stage)
-
-    def compute(writer: ArtifactWriter) -> None:
-        if section.n_samples:
-            sampling = RolloutsConfig(**store.require("rollouts").provenance["config"])
-            beliefs = sample_beliefs(stored_questions(store), load_model(model), section, sampling)
-            writer.append("context_beliefs", beliefs)
-
-    return stage.run(compute)
-
-
-def curated_subset(store: ArtifactStore, section: CuratedSubsetConfig) -> Outcome:
-    """Choose the training questions."""
-
-    def compute(writer: ArtifactWriter) -> None:
-        signals = Signals(
-            pool=store.read("pool"),
-            pseudo_labels=store.read("pseudo_labels"),
-            neuron_sizes=store.read("neuron_scores", "neuron_sizes"),
-            neuron_scores=store.scan("neuron_scores"),
-            stem_scores=store.scan("neuron_scores", "stem_scores"),
-            beliefs=store.read("context_beliefs"),
-            seed=section.seed,
-        )
-        subset = select_subset(signals, section)
-        writer.append("curated_subset", subset)
-        writer.notes = confounds(subset, signals)
-
-    return Stage("curated_subset", store, section).run(compute)
-
-
-def stored_questions(store: ArtifactStore) -> Questions:
-    """Return the pool with its votes, rollouts and neurons."""
-    return Questions(
-        pool=store.read("pool"),
-        pseudo_labels=store.read("pseudo_labels"),
-        rollouts=store.scan("rollouts"),
-        neuron_scores=store.scan("neuron_scores"),
-        stem_scores=store.scan("neuron_scores", "stem_scores"),
-        rationale_scores=store.scan("neuron_scores", "rationale_scores"),
-        stem_states=store.scan("neuron_scores", "stem_states"),
-    )
-
-
-def teacher_contexts(store: ArtifactStore, model: ModelConfig, section: TeacherContextsConfig) -> Outcome:
-    """Assemble the teacher's context of every selected question."""
-
-    def compute(writer: ArtifactWriter) -> None:
-        questions = stored_questions(store)
-        selected = store.read("curated_subset").filter(pl.col("selected"))["id"]
-        contexts = assemble_contexts(questions.only(selected), questions, load_tokenizer(model), section)
-        writer.append("teacher_contexts", contexts)
-        writer.notes = answer_echo(contexts, questions.pseudo_labels, questions.pool, questions.rollouts)
-
-    return Stage("teacher_contexts", store, section, model).run(compute)
-
-
-def distillation_job(store: ArtifactStore, model: ModelConfig, section: DistilledAdapterConfig) -> Outcome | list[str]:
-    """Return the standing adapter, or the command of the training process that makes it."""
-    contexts = TeacherContextsConfig(**store.require("teacher_contexts").provenance["config"])
-    return training_job(Stage("distilled_adapter", store, section, model), DistillationJob, teacher_contexts=contexts)
-
-
-def sft_job(store: ArtifactStore, model: ModelConfig, section: SftAdapterConfig) -> Outcome | list[str]:
-    """Return the standing adapter, an empty artifact where it is not wanted, or the command that makes it.
-
-    Raises ArtifactError for rollouts of other weights.
-    """
-    stage = Stage("sft_adapter", store, section, model)
-    if not section.enabled:
-        return stage.run(lambda writer: writer.notes.update(skipped="sft_adapter.enabled is false"))
-    _check_same_weights(store, stage)
-    return training_job(stage, SftJob)
-
-
-def distilled_adapter(store: ArtifactStore, model: ModelConfig, section: DistilledAdapterConfig) -> Outcome:
-    """Run the training process, unless its adapter stands; raises TrainingError when it fails."""
-    return run_training(store, "distilled_adapter", distillation_job(store, model, section))
-
-
-def sft_adapter(store: ArtifactStore, model: ModelConfig, section: SftAdapterConfig) -> Outcome:
-    """The same for the model fine-tuned on majority votes, which distillation is compared with."""
-    return run_training(store, "sft_adapter", sft_job(store, model, section))
-
-
-def check_tests(store: ArtifactStore, section: EvaluationConfig) -> None:
-    """Raise SourceError for a test that the evaluation could not read: before the training, not after it."""
-    for test in held_out_tests(store, section).values():
-        test.check()
-
-
-def evaluation(store: ArtifactStore, model: ModelConfig, section: EvaluationConfig) -> Outcome:
-    """Compare the untouched, the fine-tuned and the distilled model on held-out questions."""
-    sources = [source for test in held_out_tests(store, section).values() for source in test.sources]
-    stage = Stage("evaluation", store, section, model, sources=sources)
-    return stage.run(lambda writer: evaluate(store, model, section, writer))
-
-
-def causal_check(store: ArtifactStore, model: ModelConfig, section: CausalCheckConfig) -> Outcome:
-    """Silence the neurons that carry responses, against random ones: does the signal mean anything for this model?"""
-    stage = Stage("causal_check", store, section, model)
-    _check_same_weights(store, stage)
-    if store.require("neuron_scores").provenance.get("inputs") != {"rollouts": store.require("rollouts").digest}:
-        raise ArtifactError(
-            f"{store.path('neuron_scores')} is of other rollouts than {store.path('rollouts')}: materialize "
-            "'neuron_scores' again"
+    def _task(self, writers: Mapping[str, ArtifactWriter], means: Means) -> Task[Any]:
+        store, name = self.run.store, self.spec.name
+        return Task(
+            section=self.section,
+            inputs=self.inputs,
+            writers=writers,
+            own_settings=self.own_settings,
+            declared=self.spec.reads,
+            provenance=self.provenance,
+            fingerprint=self.fingerprint,
+            command=self._command,
+            language_model=self.model,
+            earlier=lambda recipe: store.of_recipe(name, recipe),
+            describe_code=_describe_code,
+            launch=means.launch,
+            executor=means.executor,
         )
 
-    def compute(writer: ArtifactWriter) -> None:
-        position = NeuronScoresConfig(**store.require("neuron_scores").provenance["config"]).position
-        rollouts, scores = store.scan("rollouts"), store.scan("neuron_scores")
-        table = silence_responses(rollouts, scores, load_model(model), section, position)
-        writer.append("causal_check", table)
-        writer.notes = summarise(table, section)
+    def _command(self) -> str:
+        """Return the command for the default preset and every setting that differs from it."""
+        used = {stage_of(name).key: settings for name, settings in self.own_settings.items()}
+        used |= {"model": self.run_model.model_dump(mode="json"), self.spec.key: self.section.model_dump(mode="json")}
+        changes: list[str] = []
+        for _ in range(2):  # sections that take from others what is left open may need to be set back
+            given = load_config(overrides=changes).model_dump(mode="json")
+            changes += [
+                f"{section}.{key}={json.dumps(value)}"
+                for section, settings in sorted(used.items())
+                for key, value in settings.items()
+                if key in given[section] and value != given[section][key]
+            ]
+        return shlex.join(["python", "-m", "assets", *(word for change in changes for word in ("--set", change))])
 
-    return stage.run(compute)
+    def _provenance(self) -> dict[str, Any]:
+        spec = self.spec
+        return {
+            "stage": spec.name,
+            **_determining(spec, self.section, self.own_settings),
+            "inputs": {name: artifact.manifest.digest for name, artifact in self.inputs.items()},
+            "sources": [[source.name, source.digest()] for source in self._sources()],
+            "model": model_fingerprint(self.model) if self.model else None,
+            "tables": {
+                table: schema.to_string(show_field_metadata=True, truncate_metadata=False)
+                for tables in spec.artifacts.values()
+                for table, schema in tables.items()
+            },
+            **_describe_code(spec.modules),
+        }
+
+    def _sources(self) -> Sequence[SourceFile]:
+        if self.spec.sources is None:
+            return ()
+
+        def settings(stage: str, kind: type[Section]) -> Section:
+            return read_settings(self.own_settings[stage], kind)
+
+        return resolve(self.spec.sources)(self.section, settings)
 
 
-def run_chain(config: Config, store: ArtifactStore, last: str = "evaluation") -> dict[str, Outcome]:
+def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run, means: Means | None = None) -> Outcome:
+    """Return a stage's standing artifacts, or make them; the run shows them from then on."""
+    materialization = Materialization(spec, section, model, run)
+    standing = materialization.standing()
+    cached = standing is not None
+    if standing is None:
+        materialization.compute(means or Means())
+        standing = materialization.standing()
+    if standing is None:
+        raise ArtifactError(f"'{spec.name}' of run '{run.name}' was removed while it was made: materialize it again")
+    if spec.check:
+        resolve(spec.check)(standing[spec.name].manifest.notes, section)
+    return Outcome(standing, cached)
+
+
+def run_chain(config: Config, run: Run, last: str = "evaluation", means: Means | None = None) -> dict[str, Outcome]:
     """Run the stages in order up to ``last``, optional ones left out, and return the outcome of each."""
-    model = config.model
-    steps: dict[str, Callable[[], Outcome]] = {
-        "raw_pool": lambda: raw_pool(store, config.raw_pool),
-        "pool": lambda: pool(store, config.pool),
-        "rollouts": lambda: rollouts(store, model, config.rollouts),
-        "pseudo_labels": lambda: pseudo_labels(store, config.pseudo_labels),
-        "neuron_scores": lambda: neuron_scores(store, model, config.neuron_scores),
-        "context_beliefs": lambda: context_beliefs(store, model, config.context_beliefs),
-        "curated_subset": lambda: curated_subset(store, config.curated_subset),
-        "teacher_contexts": lambda: teacher_contexts(store, model, config.teacher_contexts),
-        "distilled_adapter": lambda: distilled_adapter(store, model, config.distilled_adapter),
-        "sft_adapter": lambda: sft_adapter(store, model, config.sft_adapter),
-        "evaluation": lambda: evaluation(store, model, config.evaluation),
+    chosen = STAGES[: STAGES.index(stage_of(last)) + 1]
+    return {
+        spec.name: materialize(spec, getattr(config, spec.key), config.model, run, means)
+        for spec in chosen
+        if not spec.optional
     }
-    outcomes = {}
-    for name, step in steps.items():
-        if name == "distilled_adapter" and last == "evaluation":
-            check_tests(store, config.evaluation)
-        outcomes[name] = step()
-        if name == last:
-            break
-    return outcomes
 
 
-def _refusal(ingestion: Ingestion, section: RawPoolConfig) -> QuarantineError | None:
-    try:
-        check_counts(ingestion.counts, section)
-    except QuarantineError as error:
-        return error
-    return None
+def determining_settings(spec: StageSpec, config: Config) -> dict[str, Any]:
+    """Return the settings that a stage's fingerprint is taken over: its own, and those that it reads."""
+    before = {stage: getattr(config, stage_of(stage).key).model_dump(mode="json") for stage in spec.reads}
+    return _determining(spec, getattr(config, spec.key), before)
 
 
-def _check_same_weights(store: ArtifactStore, stage: Stage) -> None:
-    """Raise ArtifactError when the rollouts are not the responses of the stage's model."""
-    sampled = store.require("rollouts").provenance.get("model")
-    if sampled is not None and sampled != stage.provenance()["model"]:
-        raise ArtifactError(
-            f"{store.path('rollouts')} was sampled with other weights or in another dtype than model.path = "
-            f"'{stage.model.path if stage.model else ''}' has now: materialize 'rollouts' again"
-        )
+def _determining(spec: StageSpec, section: Section, before: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    reads = {stage: read_settings(before[stage], kind).material() for stage, kind in spec.reads.items()}
+    return {"settings": section.material(), "reads": reads}
+
+
+def _before(spec: StageSpec, run: Run) -> dict[str, Artifact]:
+    """Return the artifacts that a stage builds on, directly or not, in order and as far as the run shows them."""
+    found: dict[str, Artifact] = {}
+    waiting = [*spec.inputs, *spec.after, *spec.reads]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (artifact := run.find(name)):
+            found[name] = artifact
+            before = stage_of(name)
+            waiting += [before.name, *before.inputs, *before.after]
+    return {name: found[name] for name in CATALOGUE if name in found}
+
+
+def _check_consistent(before: Mapping[str, Artifact], model: str | None, run: Run) -> None:
+    """Raise ArtifactError unless artifacts were made from one another, from the same things and with this model."""
+    made_from = {name: (name, artifact.manifest.digest) for name, artifact in before.items()}
+    for name, artifact in before.items():
+        provenance = artifact.manifest.provenance
+        for source, digest in provenance["inputs"].items():
+            witness, expected = made_from.setdefault(source, (name, digest))
+            if digest != expected:
+                other = "the run's" if witness == source else f"'{witness}' was"
+                raise ArtifactError(
+                    f"'{name}' of run '{run.name}' was made from another '{source}' than {other}: materialize '{name}' "
+                    "again"
+                )
+        if None not in (model, provenance["model"]) and provenance["model"] != model:
+            raise ArtifactError(
+                f"'{name}' of run '{run.name}' was made with other weights or in another dtype than model.path has "
+                f"now: materialize '{name}' again"
+            )
+
+
+def _describe_code(modules: Sequence[str]) -> dict[str, Any]:
+    code = reachable_code(tuple(modules))
+    return {"code": code.digest, "libraries": dict(code.libraries)}

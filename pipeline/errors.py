@@ -9,6 +9,10 @@ class ConfigError(CurationError):
     """A preset, override or value of the configuration is not usable."""
 
 
+class CodeError(CurationError):
+    """A module that a stage runs is missing or cannot be read."""
+
+
 class SourceError(CurationError):
     """A source of questions is missing, empty, unreadable, or has more bad rows than allowed."""
 

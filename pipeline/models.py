@@ -1,7 +1,9 @@
-"""Loading the language model and its tokenizer, and telling one set of weights from another."""
+"""Loading the language model and its tokenizer."""
 
 import json
+import keyword
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -9,14 +11,15 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from pipeline.artifacts import digest_file, digest_json
-from pipeline.config import ModelConfig
 from pipeline.errors import ModelError
+from pipeline.model_config import ModelConfig
 from pipeline.paths import resolve_path
+
+_NO_OPTIONS = frozenset({"true", "false", "none", "messages", "tools", "documents", "add_generation_prompt"})
+"""Names that cannot be set, or that the tokenizer itself gives to every chat template."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +49,19 @@ class LanguageModel:
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
-    """Load the tokenizer; raises ModelError when it cannot be loaded or has no chat template."""
+    """Load the tokenizer, its chat template with the options of ``config.chat_template`` set.
+
+    Raises ModelError when it cannot be loaded or has no chat template, or for an option that no template can have.
+    """
     tokenizer = _from_pretrained(AutoTokenizer, config)
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             f"model '{config.path}': the tokenizer has no chat template: use an instruction-tuned checkpoint, "
             "or add a chat_template.jinja to the model's folder"
         )
+    lines, template = _option_lines(config.chat_template), tokenizer.chat_template
+    several = isinstance(template, dict)
+    tokenizer.chat_template = {name: lines + text for name, text in template.items()} if several else lines + template
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -67,6 +76,8 @@ def load_model(config: ModelConfig, adapter: Path | None = None) -> LanguageMode
     # Only safetensors: other weights are pickles, which can run code and which the fingerprint does not cover.
     model = _from_pretrained(AutoModelForCausalLM, config, dtype=config.dtype, use_safetensors=True)
     if adapter is not None:
+        from peft import PeftModel  # seconds of imports, for adapters only
+
         with warnings.catch_warnings():
             # PEFT 0.21 asks transformers 5.23 for an attribute that the latter has renamed.
             warnings.filterwarnings(
@@ -79,29 +90,14 @@ def load_model(config: ModelConfig, adapter: Path | None = None) -> LanguageMode
         raise ModelError(f"device '{device}': {str(error).splitlines()[0]}: set model.device to cpu or cuda") from error
 
 
-def model_fingerprint(config: ModelConfig) -> str:
-    """Return a digest of the weights and settings: file contents of a local folder, or hub id and commit."""
-    folder = resolve_path(config.path)
-    if folder.is_dir():
-        files = sorted(p for p in folder.iterdir() if p.suffix in {".safetensors", ".json", ".jinja", ".model"})
-        content: Any = {p.name: _digest_unchanged(p, *_stamp(p)) for p in files}
-    else:
-        content = {"hub": config.path, "commit": _from_pretrained(AutoConfig, config)._commit_hash}
-    dtype: str = config.dtype
-    if dtype == "auto":
-        dtype = str(_from_pretrained(AutoConfig, config).dtype or torch.float32).removeprefix("torch.")
-    return digest_json({"content": content, "dtype": dtype})
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 @cache
-def _digest_unchanged(path: Path, *_stamp: int) -> str:
-    # Several stages ask for the same weights, which may be gigabytes.
-    return digest_file(path)
+def declared(path: str, revision: str | None) -> tuple[str | None, str]:
+    """Return the commit of a model on the hub, and the type that a checkpoint's weights are stored in.
+
+    Looked up once per process. Raises ModelError when it cannot be told.
+    """
+    config = _from_pretrained(AutoConfig, ModelConfig(path=path, revision=revision))
+    return getattr(config, "_commit_hash", None), str(config.dtype or torch.float32).removeprefix("torch.")
 
 
 def encode_chat(tokenizer: PreTrainedTokenizerBase, user_message: str) -> list[int]:
@@ -112,12 +108,33 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, user_message: str) -> list[i
     return list(encoded["input_ids"])
 
 
+def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
+    """Return the text of tokens without special tokens, white space kept as it is."""
+    return str(tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
 def has_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     """Return whether ``text`` holds what the tokenizer reads as a special token, such as the end of a turn.
 
     In a prompt it would pass for the chat template's own and could end the user's turn or begin another.
     """
-    return not set(tokenizer.all_special_ids).isdisjoint(tokenizer.encode(text, add_special_tokens=False))
+    # A template's own tokens, such as the begin of a turn, need not have a role that the tokenizer knows.
+    added = {token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return not (added | set(tokenizer.all_special_ids)).isdisjoint(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _option_lines(options: Mapping[str, bool | int | float | str]) -> str:
+    """Return template lines that set ``options``; they stand in the template, so that whoever renders it has them."""
+    lines = []
+    for name, value in options.items():
+        if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name) or name in _NO_OPTIONS:
+            raise ModelError(
+                f"model.chat_template: '{name}' cannot be the name of an option: use one that the template reads, such "
+                "as enable_thinking"
+            )
+        # A literal of JSON is one of Jinja, so that no value is ever read as template.
+        lines.append(f"{{%- set {name} = {json.dumps(value, ensure_ascii=False)} %}}\n")
+    return "".join(lines)
 
 
 def _from_pretrained(loader: Any, config: ModelConfig, **settings: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.config import PROJECT_ROOT
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 
 def resolve_path(path: str) -> Path:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from pipeline.errors import ConfigError
 
@@ -19,6 +20,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     immaterial: ClassVar[frozenset[str]] = frozenset()
     """Settings that bound memory or judge a result but never change it: they make no stage run again."""
+
+    def material(self) -> dict[str, Any]:
+        """Return the settings that determine a result."""
+        return self.model_dump(mode="json", exclude=set(self.immaterial))
 
 
 def parse_section(kind: type[S], values: Mapping[str, Any], where: str) -> S:
@@ -58,8 +63,15 @@ def _describe(kind: type[Section], problem: Mapping[str, Any]) -> str:
     if problem["type"] != "extra_forbidden":
         return f"{key} = {problem['input']!r}: {problem['msg'].lower()}"
     fields = kind.model_fields
+    elsewhere = [name for name, field in fields.items() if location[-1] in _fields_of(field)]
+    if len(location) == 2 and elsewhere:
+        return f"unknown key '{key}', did you mean '{elsewhere[0]}.{location[-1]}'?"
     for part in location[:-1]:
-        annotation = fields[part].annotation
-        fields = annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else {}
+        fields = _fields_of(fields[part])
     nearest = difflib.get_close_matches(location[-1], fields, n=1, cutoff=0.0)
     return f"unknown key '{key}'" + (f", did you mean '{nearest[0]}'?" if nearest else "")
+
+
+def _fields_of(field: FieldInfo) -> dict[str, FieldInfo]:
+    annotation = field.annotation
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, Section) else {}

@@ -1,131 +1,188 @@
-"""What a stage depends on, and when its last result still stands.
+"""What a stage is: its declaration, and what its code gets when it runs.
 
-A stage's fingerprint is taken over its configuration, the content of its inputs, the model's weights, the code it runs
-and the libraries below. Where the store holds a finished artifact of that fingerprint, nothing is computed.
+A room declares its stage in ``stage.py`` and names what it runs as ``module:function``, so that a declaration imports
+nothing heavy and the code behind it can be told apart from the rest. ``pipeline.stages`` is the list of all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import version
-from typing import Final
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from pipeline.artifacts import ArtifactStore, ArtifactWriter, Manifest, digest_file, digest_json
-from pipeline.config import PROJECT_ROOT, ModelConfig
-from pipeline.models import model_fingerprint
-from pipeline.pool.source import Source
+from pydantic import ValidationError
+
+from pipeline.errors import ArtifactError, CurationError
+from pipeline.execution import Executor
+from pipeline.model_config import ModelConfig
 from pipeline.section import Section
+from pipeline.store.artifact import Artifact, Tables
+from pipeline.store.shards import Rows, ShardedTables
+from pipeline.store.writer import ArtifactWriter
 
-INPUTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "raw_pool": (),
-    "pool": ("raw_pool",),
-    "rollouts": ("pool",),
-    "pseudo_labels": ("rollouts",),
-    "neuron_scores": ("rollouts",),
-    "context_beliefs": ("pool", "rollouts", "pseudo_labels", "neuron_scores"),
-    "curated_subset": ("pool", "pseudo_labels", "neuron_scores", "context_beliefs"),
-    "teacher_contexts": ("pool", "rollouts", "pseudo_labels", "neuron_scores", "curated_subset"),
-    "distilled_adapter": ("teacher_contexts",),
-    "sft_adapter": ("rollouts", "pseudo_labels", "curated_subset"),
-    "evaluation": ("raw_pool", "gold_labels", "pool", "rollouts", "pseudo_labels", "distilled_adapter", "sft_adapter"),
-    "causal_check": ("rollouts", "neuron_scores"),
-}
-"""Artifacts that each stage reads; stages in the order in which they run."""
-OPTIONAL: Final = ("causal_check",)
-"""Stages that run only where they are asked for by name; nothing reads their artifacts."""
+S = TypeVar("S", bound=Section)
+T = TypeVar("T", bound=Section)
 
-_CODE: Final[Mapping[str, tuple[str, ...]]] = {
-    "raw_pool": ("pipeline/pool",),
-    "pool": ("pipeline/deduplication", "pipeline/pool"),
-    "rollouts": ("pipeline/rollouts",),
-    "pseudo_labels": ("pipeline/rollouts",),
-    "neuron_scores": ("pipeline/neurons",),
-    "context_beliefs": ("pipeline/beliefs", "pipeline/teacher", "pipeline/retrieval", "pipeline/rollouts"),
-    "curated_subset": ("pipeline/selection", "pipeline/retrieval"),
-    "teacher_contexts": ("pipeline/teacher", "pipeline/retrieval"),
-    "distilled_adapter": ("training", "training/objectives"),
-    "sft_adapter": ("training", "training/objectives"),
-    "evaluation": ("pipeline/evaluation", "pipeline/pool", "pipeline/rollouts"),
-    "causal_check": ("pipeline/neurons",),
-}
-"""Folders whose code a stage runs, besides the shared files."""
-_SHARED_FILES: Final = (
-    "adapters",
-    "artifacts",
-    "batching",
-    "chain",
-    "correlation",
-    "markdown",
-    "models",
-    "paths",
-    "prompts",
-    "registry",
-    "schemas",
-    "seeding",
-)
-_LIBRARIES: Final = (
-    *("torch", "transformers", "tokenizers", "trl", "peft", "datasets"),
-    *("numpy", "scipy", "polars", "pyarrow", "numba", "rensa", "bm25s", "sympy", "latex2sympy2_extended"),
-)
+
+class SourceFile(Protocol):
+    """A file, folder or data set outside the store."""
+
+    @property
+    def name(self) -> str:
+        """Name for people."""
+
+    def digest(self) -> str:
+        """Return what changes with the content."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a stage left in the store."""
+class StageSpec:
+    """One stage. A new one is a room with such a declaration, a line in ``STAGES`` and one in ``Config``.
 
-    manifest: Manifest
-    """Of the stage's artifact."""
-    cached: bool
-    """Whether an earlier result still stood and nothing was computed."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage about to run: where, with what configuration, on which model."""
+    Its fingerprint is taken over the code that ``run`` can reach, its settings and those that it ``reads``, the content
+    of its ``inputs`` and ``sources``, the model where it ``uses_model``, the schemas of its tables and the versions of
+    the libraries that its code imports.
+    """
 
     name: str
-    """Stage, asset and artifact."""
-    store: ArtifactStore
-    """Where inputs are read and the result goes."""
-    section: Section
-    """The stage's configuration."""
-    model: ModelConfig | None = None
-    """The language model, for stages that depend on it."""
-    sources: Sequence[Source] = ()
-    """Files and data sets outside the store that the stage reads."""
-    resumable: bool = False
-    """Whether the stage writes shards, of which a run that was cut off loses only the last."""
+    """Stage, and the artifact that stands for it."""
+    section: type[Section]
+    """Class of its settings."""
+    description: str
+    """What it makes, for people."""
+    group: Literal["curation", "training", "evaluation"]
+    """Where people look for it."""
+    tables: Tables
+    """Tables of its artifact; the first is the one that most readers want."""
+    run: str
+    """``module:function`` that takes a ``Task`` and writes the artifact."""
+    inputs: tuple[str, ...] = ()
+    """Artifacts that it reads."""
+    companions: Mapping[str, "Companion"] = field(default_factory=dict)
+    """Further artifacts that it makes in the same go, kept apart because other stages may read them."""
+    after: tuple[str, ...] = ()
+    """Artifacts that must be there before it runs, though it does not read them."""
+    reads: Mapping[str, type[Section]] = field(default_factory=dict)
+    """Settings of stages before it that it reads: a class holds exactly the fields."""
+    uses_model: bool = False
+    """Whether it depends on the language model."""
+    settings: str = ""
+    """Section of the configuration that its settings are in; by default the one of its name."""
+    code: tuple[str, ...] = ()
+    """Modules, besides that of ``run``, in which its code begins: programs that it starts."""
+    sources: str | None = None
+    """``module:function`` that returns what it reads outside the store, from its settings and ``Task.settings``."""
+    check: str | None = None
+    """``module:function`` that judges the notes of its result by its settings, and raises when they do not suffice."""
+    plot: str | None = None
+    """``module:function`` that draws its artifact as PNG, or returns none."""
+    optional: bool = False
+    """Whether it runs only where it is asked for by name."""
 
-    def provenance(self) -> dict[str, object]:
-        """Return everything that determines the result."""
-        return {
-            "config": self.section.model_dump(mode="json"),
-            "inputs": {name: self.store.require(name).digest for name in INPUTS[self.name]},
-            "sources": [[source.name, source.digest()] for source in self.sources],
-            "model": model_fingerprint(self.model) if self.model else None,
-            "code": _code_digest(self.name),
-            "libraries": {name: version(name) for name in _LIBRARIES},
-        }
+    @property
+    def key(self) -> str:
+        """Section of the configuration that its settings are in."""
+        return self.settings or self.name
 
-    def fingerprint(self, provenance: Mapping[str, object]) -> str:
-        """Return the digest of what determines the result: without settings that only bound memory or judge it."""
-        config = self.section.model_dump(mode="json", exclude=set(self.section.immaterial))
-        return digest_json({**provenance, "config": config})
+    @property
+    def artifacts(self) -> Mapping[str, Tables]:
+        """Tables of every artifact that it makes, its own first."""
+        return {self.name: self.tables} | {name: companion.tables for name, companion in self.companions.items()}
 
-    def run(self, compute: Callable[[ArtifactWriter], None]) -> Outcome:
-        """Return the standing result, or compute and store a new one."""
-        provenance = self.provenance()
-        fingerprint = self.fingerprint(provenance)
-        if standing := self.store.current(self.name, fingerprint):
-            return Outcome(standing, cached=True)
-        with self.store.write(self.name, fingerprint, provenance, self.resumable) as writer:
-            writer.footer = {"fingerprint": fingerprint} if self.resumable else {}
-            compute(writer)
-        return Outcome(self.store.require(self.name), cached=False)
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules in which its code begins."""
+        return (self.run.partition(":")[0], *self.code)
 
 
-@cache
-def _code_digest(stage: str) -> str:
-    shared = [PROJECT_ROOT / "pipeline" / f"{name}.py" for name in _SHARED_FILES]
-    files = [*shared, *(file for folder in _CODE[stage] for file in (PROJECT_ROOT / folder).glob("*.py"))]
-    return digest_json({file.relative_to(PROJECT_ROOT).as_posix(): digest_file(file) for file in files})
+@dataclass(frozen=True)
+class Companion:
+    """An artifact that a stage makes beside its own."""
+
+    tables: Tables
+    """Tables; the first is the one that most readers want."""
+    description: str
+    """What it holds, for people."""
+    plot: str | None = None
+    """As of a stage."""
+
+
+@dataclass
+class Task(Generic[S]):
+    """A stage at work: what it may read, and where it writes. Nothing else reaches its code."""
+
+    section: S
+    """Its settings."""
+    inputs: Mapping[str, Artifact]
+    """Artifacts that it declared as inputs."""
+    writers: Mapping[str, ArtifactWriter]
+    """Writer of each of its artifacts, its own first."""
+    own_settings: Mapping[str, Mapping[str, Any]]
+    """All settings of each stage before it, for reports; what determines a result is read by ``settings``."""
+    declared: Mapping[str, type[Section]]
+    """See ``StageSpec.reads``."""
+    provenance: Mapping[str, Any]
+    """What the fingerprint is taken over."""
+    fingerprint: str
+    """Digest of everything that determines the result."""
+    command: Callable[[], str]
+    """Returns the command that makes the stage again under the settings of this run."""
+    language_model: ModelConfig | None
+    """The language model, where the stage declared to use it."""
+    earlier: Callable[[str], Sequence[Artifact]]
+    """Returns finished artifacts of this stage by their recipe."""
+    describe_code: Callable[[Sequence[str]], Mapping[str, Any]]
+    """Returns digest and libraries of the code that begins in some modules."""
+    launch: Callable[[Sequence[str]], None]
+    """Runs a command to its end; raises TrainingError when it fails."""
+    executor: Executor
+    """Where work on shards is done."""
+    refusal: CurationError | None = None
+    """Set to fail the stage after its writers have been closed."""
+
+    @property
+    def writer(self) -> ArtifactWriter:
+        """Writer of the stage's own artifact."""
+        return next(iter(self.writers.values()))
+
+    @property
+    def model(self) -> ModelConfig:
+        """The language model; only for stages that declared to use it."""
+        assert self.language_model is not None, "declare uses_model"
+        return self.language_model
+
+    def settings(self, stage: str, kind: type[T]) -> T:
+        """Return settings of a stage before this one, as declared."""
+        assert issubclass(self.declared[stage], kind), f"declare {kind.__name__} of '{stage}'"
+        return read_settings(self.own_settings[stage], kind)
+
+    def make_shards(
+        self,
+        tables: Sequence[str],
+        keys: Mapping[str, str],
+        recipe: Mapping[str, object],
+        code: Sequence[str],
+        compute: Callable[[Sequence[str], Callable[[float], object]], Rows],
+    ) -> None:
+        """Make some of the artifact's tables in shards, see ``ShardedTables.make``.
+
+        ``code`` are the modules in which the code that makes a question's rows begins; with the model they are added to
+        ``recipe``.
+        """
+        whole = {**recipe, "code": self.describe_code(code), "model": self.provenance["model"]}
+        ShardedTables(self.writer, tables, self.earlier, self.executor).make(keys, whole, compute)
+
+
+def read_settings(values: Mapping[str, Any], kind: type[T]) -> T:
+    """Return those of a stage's settings that ``kind`` holds; raises ArtifactError for settings of other code."""
+    try:
+        return kind.model_validate({name: values[name] for name in kind.model_fields})
+    except (KeyError, ValidationError) as error:
+        raise ArtifactError(
+            f"an artifact was made with settings that {kind.__name__} no longer has: materialize the whole run again"
+        ) from error
+
+
+def resolve(reference: str) -> Callable[..., Any]:
+    """Return the function that ``module:function`` names."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

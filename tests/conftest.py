@@ -8,14 +8,21 @@ os.environ.pop("DAGSTER_HOME", None)  # runs of tests stay out of the user's Dag
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 import torch
 from hypothesis import settings
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from pipeline.digests import digest_json
+from pipeline.model_config import ModelConfig
+from pipeline.model_fingerprint import model_fingerprint
 from pipeline.models import LanguageModel
 from pipeline.reference.model import CHAT_TEMPLATE
+from pipeline.stages import CATALOGUE, open_store
+from pipeline.store.shards import shard_number
+from pipeline.store.store import Run
 
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any machine")
@@ -64,3 +71,49 @@ def tiny_folder(tiny: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -
     tiny.model.save_pretrained(folder)
     tiny.tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def tiny_config(tiny_folder: Path) -> ModelConfig:
+    return ModelConfig(path=str(tiny_folder))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return open_store(tmp_path / "data").run("test")
+
+
+NOTHING = {pl.String: "", pl.Boolean: False, pl.List: []}
+
+
+@pytest.fixture(scope="session")
+def put():
+    """Return a function that makes rows an artifact of a run, as if its stage had.
+
+    Columns that rows leave out hold nothing. With ``n_shards``, rows stand in shards by question; ``inputs`` are other
+    artifacts of the run that it was made from; ``save`` puts files into its folder.
+    """
+
+    def put_artifact(run, name, *, model=None, inputs=(), settings=None, notes=None, save=None, n_shards=0, **tables):
+        provenance = {
+            "inputs": {source: run.require(source).manifest.digest for source in inputs},
+            "model": model and model_fingerprint(model),
+        }
+        fingerprint = digest_json([provenance, settings, notes, n_shards, tables])[:32]
+        with run.store.write(name, fingerprint, settings or {}, provenance) as writer:
+            writer.notes = notes or {}
+            if save:
+                save(writer.folder)
+            for table, rows in tables.items():
+                kinds = pl.DataFrame(CATALOGUE[name][table].empty_table()).schema
+                empty = {column: NOTHING.get(kind.base_type(), 0) for column, kind in kinds.items()}
+                frame = pl.DataFrame([empty | row for row in rows], schema=kinds)
+                if not n_shards:
+                    writer.append(table, frame)
+                numbers = [shard_number(question, n_shards) for question in frame["id"]] if n_shards else []
+                for number in sorted(set(numbers)):
+                    mask = pl.Series([number == other for other in numbers])
+                    writer.write_shard(number, {table: frame.filter(mask)})
+        return run.show(name, fingerprint)
+
+    return put_artifact

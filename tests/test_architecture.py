@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pipeline.config import PROJECT_ROOT
+from pipeline.paths import PROJECT_ROOT
 
 MAX_LINES = 310
 

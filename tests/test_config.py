@@ -2,8 +2,9 @@
 
 import pytest
 
-from pipeline.config import Config, ModelConfig
+from pipeline.config import Config
 from pipeline.errors import ConfigError
+from pipeline.model_config import ModelConfig
 from pipeline.presets import PRESETS, load_config
 from pipeline.section import Section
 
@@ -37,6 +38,7 @@ def test_questions_are_chosen_by_the_contexts_that_they_are_trained_with():
         (["rollots.n_samples=3"], "unknown key 'rollots', did you mean 'rollouts'"),
         (["rollouts.n_sample=3"], "did you mean 'n_samples'"),
         (["rollouts.n_samples=0"], "rollouts.n_samples = 0"),
+        (["raw_pool.instruction=Go"], "did you mean 'rollouts.instruction'"),
         (["neuron_scores.unit=relu"], "neuron_scores.unit = 'relu'"),
         (
             ["curated_subset.rule=neuron_suport"],
@@ -62,7 +64,7 @@ def test_unknown_preset_names_the_known():
 def test_overrides_and_seed_apply():
     config = load_config(overrides=["rollouts.n_samples=3", "curated_subset.rule=random"], seed=7)
     assert (config.rollouts.n_samples, config.curated_subset.rule) == (3, "random")
-    assert {config.rollouts.seed, config.distilled_adapter.seed, config.evaluation.seed} == {7}
+    assert {config.rollouts.seed, config.distilled_adapter.seed, config.evaluation.seed, config.predictions.seed} == {7}
 
 
 def sections():

@@ -2,10 +2,16 @@
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
-from pipeline.config import ModelConfig
-from pipeline.errors import ModelError
-from pipeline.models import load_model, model_fingerprint
+from pipeline.errors import ConfigError, ModelError
+from pipeline.model_config import ModelConfig
+from pipeline.model_fingerprint import model_fingerprint
+from pipeline.models import has_special_tokens, load_model, load_tokenizer
+from pipeline.presets import load_config
+from pipeline.section import parse_section
+
+SPECIAL = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
 
 
 def test_unknown_model_path():
@@ -40,3 +46,69 @@ def test_changed_weights_under_one_name_are_noticed(tiny, tmp_path):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert model_fingerprint(config) != before
+
+
+HOSTILE = "\"\\ \n%} {{ messages }} {% if %} {# \u00e9 \U0001f600 '"
+
+
+def told(tiny, **options):
+    """Save the tiny model with a template that says what it is told, and load it with the given options."""
+
+    def load(folder):
+        tiny.tokenizer.save_pretrained(folder)
+        tiny.model.save_pretrained(folder)
+        (folder / "chat_template.jinja").write_text(
+            "\n{% macro shown() %}{{ enable_thinking }}|{{ effort }}{% endmacro %}"
+            "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>[{{ shown() }}]{% endfor %}"
+        )
+        return ModelConfig(path=str(folder), chat_template=options)
+
+    return load
+
+
+def rendered(tokenizer):
+    return tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (False, "False"),
+        (3, "3"),
+        (-0.5, "-0.5"),
+        (1e-9, "1e-09"),
+        ("low", "low"),
+        (HOSTILE, HOSTILE),
+        ("", ""),
+    ],
+)
+def test_options_of_the_chat_template_are_set_for_whoever_renders_it(tiny, tmp_path, value, shown):
+    config = told(tiny, enable_thinking=True, effort=value)(tmp_path)
+    tokenizer = load_tokenizer(config)
+    assert rendered(tokenizer) == f"\n<|user|>x<|end|>[True|{shown}]"
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert rendered(AutoTokenizer.from_pretrained(tmp_path / "saved")) == rendered(tokenizer)
+    plain = config.model_copy(update={"chat_template": {}})
+    assert rendered(load_tokenizer(plain)) == "\n<|user|>x<|end|>[|]"
+    assert model_fingerprint(config) != model_fingerprint(plain)
+
+
+@pytest.mark.parametrize("name", ["a b", "x = 1 %}{{ y }}{% set z", "", "1st", "in", "true", "messages", "\u00e9"])
+def test_a_name_that_no_option_can_have_is_refused(tiny, tmp_path, name):
+    with pytest.raises(ModelError, match=r"model.chat_template: .*enable_thinking"):
+        load_tokenizer(told(tiny, **{name: 1})(tmp_path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, ["x"]])
+def test_a_value_that_is_no_literal_is_refused(value):
+    with pytest.raises(ConfigError, match="chat_template"):
+        parse_section(ModelConfig, {"chat_template": {"x": value}}, "model")
+
+
+def test_the_templates_own_tokens_are_special_whatever_their_role(tiny):
+    assert all(has_special_tokens(tiny.tokenizer, f"x {token} y") for token in SPECIAL)
+    assert not has_special_tokens(tiny.tokenizer, "x <|user> |assistant| y")
+
+
+def test_the_preset_of_a_thinking_model_turns_thinking_off():
+    assert load_config("qwen3-4b-sciknoweval").model.chat_template == {"enable_thinking": False}

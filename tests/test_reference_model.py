@@ -5,28 +5,32 @@ samples, so the limits leave room for chance: W1, W3 and W5 of its results file.
 """
 
 import random
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
-from pipeline.config import PseudoLabelsConfig
+from pipeline.answers.read import read_answers
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
 from pipeline.evaluation.grade import grade
+from pipeline.held_out.questions import HeldOut
 from pipeline.models import load_model
-from pipeline.pool.held_out import HeldOut
 from pipeline.presets import load_config
-from pipeline.prompts import render_demonstrations, render_teacher_prompt
+from pipeline.prompts import render_demonstrations
 from pipeline.reference.world import World, WorldConfig, in_domain_questions, pool_questions
-from pipeline.rollouts.sampler import sample_rollouts
-from pipeline.rollouts.vote import vote
+from pipeline.rollouts.sample import Asking, sample_rollouts
+from pipeline.votes.config import PseudoLabelsConfig
+from pipeline.votes.vote import ballots, vote
 
 pytestmark = pytest.mark.slow
 CONFIG = load_config()
 
 
-def ask(model, questions, n_samples):
-    sampling = CONFIG.rollouts.model_copy(update={"n_samples": n_samples})
-    return pl.concat(sample_rollouts(questions, model, sampling, progress=False))
+def ask(model, questions, n_samples, contexts=None):
+    """Return rollouts and answers."""
+    asking = replace(Asking.of(CONFIG.rollouts, CONFIG.rollouts), n_samples=n_samples)
+    rollouts = pl.concat(sample_rollouts(questions, model, asking, contexts))
+    return rollouts, read_answers(rollouts, questions, model.tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -38,22 +42,23 @@ def model():
 def pool(model):
     """Pool questions with gold, votes and the representative response."""
     questions, gold = HeldOut(CONFIG.raw_pool.path, "raw_pool.path", CONFIG.raw_pool).read()
-    rollouts = ask(model, questions, CONFIG.rollouts.n_samples)
-    labels = vote(rollouts, PseudoLabelsConfig()).with_columns(sample="representative")
-    shown = rollouts.select("id", "sample", "response")
+    rollouts, answers = ask(model, questions, CONFIG.rollouts.n_samples)
+    counted = ballots(rollouts.lazy(), answers.lazy())
+    labels = vote(counted, PseudoLabelsConfig()).with_columns(sample="representative")
+    shown = rollouts.select("id", "sample", "prompt", "response")
     joined = questions.join(gold, on="id").join(labels, on="id").join(shown, on=["id", "sample"], how="left")
     return joined.with_columns(right=pl.col("pseudo_index").eq_missing(pl.col("gold_index")))
 
 
 @pytest.fixture(scope="module")
 def test_set():
-    return HeldOut(CONFIG.evaluation.in_domain_path, "evaluation.in_domain_path", CONFIG.raw_pool).read()
+    return HeldOut(CONFIG.tests.in_domain_path, "tests.in_domain_path", CONFIG.raw_pool).read()
 
 
 @pytest.fixture(scope="module")
 def answers(model, test_set):
     questions, gold = test_set
-    return grade(ask(model, questions, 8), gold, "untouched", "in_domain")
+    return grade(ask(model, questions, 8)[1], gold, "untouched", "in_domain")
 
 
 def test_votes_mislead(pool, answers):
@@ -70,13 +75,11 @@ def test_examples_of_the_same_subject_help(model, pool, test_set, answers):
     for text, prompt, response in pool.drop_nulls("response").select("question", "prompt", "response").iter_rows():
         examples.setdefault(subject[text], []).append((prompt, response))
     questions, gold = test_set
-
-    def told(text: str, prompt: str) -> str:
-        chosen = random.Random(text).sample(examples[subject[text]], 3)
-        return render_teacher_prompt(render_demonstrations(chosen), prompt)
-
-    prompts = [told(*row) for row in questions.select("question", "prompt").iter_rows()]
-    informed = grade(ask(model, questions.with_columns(prompt=pl.Series(prompts)), 4), gold, "teacher", "in_domain")
+    contexts = {
+        key: render_demonstrations(random.Random(text).sample(examples[subject[text]], 3))
+        for key, text in questions.select("id", "question").iter_rows()
+    }
+    informed = grade(ask(model, questions, 4, contexts)[1], gold, "teacher", "in_domain")
     assert informed["correct"].mean() - answers["correct"].mean() >= 0.15
 
 

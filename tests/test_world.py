@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipeline.config import PROJECT_ROOT
+from pipeline.paths import PROJECT_ROOT
 from pipeline.reference.documents import single_document, worked_example_document
 from pipeline.reference.make import make_world, write_questions
 from pipeline.reference.model import ReferenceModelConfig, render_document

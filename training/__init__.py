@@ -1,6 +1,6 @@
 """The training job: a program of its own, run as ``python -m training.run``.
 
-It reads one JSON file (``pipeline.jobs``), trains a LoRA adapter and leaves it as an artifact.
+It reads one JSON file (``pipeline.adapters.job``), trains a LoRA adapter and leaves it as plain files.
 """
 
 import os

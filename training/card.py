@@ -1,33 +1,36 @@
 """The model card: where an adapter comes from and how to load it; no times and no machine's paths."""
 
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 import yaml
+from huggingface_hub import ModelCard, ModelCardData
 
-from pipeline.jobs import TrainingJob
-from pipeline.models import model_fingerprint
-from pipeline.section import Section
-from training.objectives import OBJECTIVES
+from pipeline.adapters.config import TrainingConfig
+from pipeline.adapters.job import TrainingJob
+from pipeline.model_fingerprint import model_fingerprint
+from training.objectives.objective import Objective
 
+# Jinja; what fills the fields is never read as a template itself.
 _CARD: Final = """\
 ---
-{header}---
+{{ card_data }}
+---
 
-# LoRA adapter by {title}
+# LoRA adapter by {{ title }}
 
-{summary}
+{{ summary }}
 
 ## Lineage
 
 | | |
 |---|---|
-{lineage}
+{{ lineage }}
 
 ## Settings
 
 ```yaml
-{settings}```
+{{ settings }}```
 
 ## Use
 
@@ -35,34 +38,39 @@ _CARD: Final = """\
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-base = "{base}"
-model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base{revision}), "path/to/this/folder")
-tokenizer = AutoTokenizer.from_pretrained(base{revision})
+base = "{{ base }}"
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base{{ revision }}), "path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained(base{{ revision }})
 ```
 """
 
 
-def render_card(job: TrainingJob, n_questions: int, log: pl.DataFrame) -> str:
+def render_card(
+    job: TrainingJob, objective: Objective[Any], settings: TrainingConfig, n_questions: int, log: pl.DataFrame
+) -> ModelCard:
     """Return the README.md of an adapter.
 
     Args:
         job: The job that made it.
+        objective: What it was trained for.
+        settings: Its training settings.
         n_questions: Training questions.
         log: Rows of TRAINING_LOG.
     """
-    header = {
-        "base_model": job.model.path,
-        "library_name": "peft",
-        "pipeline_tag": "text-generation",
-        "tags": ["lora", "neuron-opsd", job.objective],
-    }
-    objective = OBJECTIVES[job.objective]
-    return _CARD.format(
-        header=yaml.safe_dump(header, sort_keys=False),
+    header = ModelCardData(
+        base_model=job.model.path,
+        library_name="peft",
+        pipeline_tag="text-generation",
+        tags=["lora", "neuron-opsd", job.objective],
+    )
+    sections = {job.stage: settings.model_dump(mode="json")}  # named as in the configuration
+    return ModelCard.from_template(
+        header,
+        template_str=f"{_CARD}\n",  # Jinja drops the last line break
         title=objective.title,
         summary=objective.summary,
         lineage="\n".join(f"| {name} | {value} |" for name, value in _lineage(job, n_questions, log).items()),
-        settings=yaml.safe_dump(_settings(job), sort_keys=False),
+        settings=yaml.safe_dump(sections, sort_keys=False),
         base=job.model.path,
         revision=f', revision="{job.model.revision}"' if job.model.revision else "",
     )
@@ -75,15 +83,8 @@ def _lineage(job: TrainingJob, n_questions: int, log: pl.DataFrame) -> dict[str,
         "base model": f"`{job.model.path}`" + (f", revision `{job.model.revision}`" if job.model.revision else ""),
         "base model fingerprint": f"`{model_fingerprint(job.model)}`",
         "training questions": n_questions,
-        **{f"`{name}`, SHA-256": f"`{digest}`" for name, digest in job.provenance["inputs"].items()},
+        **{f"`{name}`, SHA-256": f"`{digest}`" for name, digest in job.lineage.items()},
         "run fingerprint": f"`{job.fingerprint}`",
         "first loss": f"{losses[0]:.4f} nats per response token",
         "final loss": f"{sum(last) / len(last):.4f} nats per response token, mean of {len(last)} steps",
     }
-
-
-def _settings(job: TrainingJob) -> dict[str, object]:
-    """Return the sections that determined the adapter, named as in the configuration."""
-    sections = {name: value.model_dump(mode="json") for name, value in job if isinstance(value, Section)}
-    del sections["model"]  # stands above; the device is the machine's
-    return {job.artifact: sections.pop("settings"), **sections}

@@ -1,6 +1,6 @@
 """Progress of a training run: to Dagster where it started the process, else one line at a time to stderr.
 
-Results travel through files (``pipeline.artifacts``) and configuration comes from the job file; Dagster Pipes carries
+Results travel through files (``training.run``) and configuration comes from the job file; Dagster Pipes carries
 only what is lost without harm: log lines and current figures. No other module imports ``dagster_pipes``.
 """
 

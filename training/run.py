@@ -1,9 +1,10 @@
-"""The training of an adapter as a program: one job file in, one artifact out, whole or not at all.
+"""The training of an adapter as a program: one job file in, plain files out, the notes last.
 
 Exit status: 0 done, 2 the job cannot run (one line on stderr says why), 130 interrupted.
 """
 
 import argparse
+import json
 import sys
 import time
 import warnings
@@ -12,27 +13,31 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import torch
 from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
-from pipeline.artifacts import ArtifactStore
-from pipeline.errors import CurationError, TrainingError
-from pipeline.jobs import TrainingJob, read_job
+from pipeline.adapters.job import LOG_FILE, NOTES_FILE, TrainingJob, read_job
+from pipeline.adapters.schemas import TRAINING_LOG
+from pipeline.errors import ArtifactError, CurationError, TrainingError
 from pipeline.models import load_model
-from pipeline.schemas import TRAINING_LOG
+from pipeline.section import parse_section
+from pipeline.table import conform
 from training.card import render_card
 from training.checks import check_job
-from training.curve import draw_curve
-from training.objectives import OBJECTIVES
+from training.objectives import load_objective
+from training.objectives.objective import Objective
+from training.parent import end_with_input
 from training.reporting import ProgressCallback, Reporter, open_reporter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__)
-    parser.add_argument("--job", type=Path, required=True, help="JSON file of a pipeline.jobs.TrainingJob")
+    parser.add_argument("--job", type=Path, required=True, help="JSON file of a pipeline.adapters.job.TrainingJob")
     path = parser.parse_args(arguments).job
+    end_with_input()
     disable_progress_bar()  # of the loading of weights, which would break up the lines of the report
     # TRL 1.16 reads an attribute that transformers 5.23 has renamed; the user can do nothing about it.
     warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
@@ -49,33 +54,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(job: TrainingJob, reporter: Reporter) -> None:
-    """Train for the job's objective and write its artifact.
+    """Train for the job's objective and leave adapter, model card, log and notes in its output folder.
 
-    Raises ArtifactError for training questions that are missing, ModelError for a model that cannot be loaded,
-    TrainingError for settings that do not fit (``training.checks``), a diverged run or too little memory.
+    Raises ConfigError for an unknown objective or setting, ArtifactError for training questions that are missing or
+    damaged, ModelError for a model that cannot be loaded, TrainingError for settings that do not fit
+    (``training.checks``), a diverged run or too little memory.
     """
     started = time.monotonic()
-    objective, store = OBJECTIVES[job.objective], ArtifactStore(job.store_root)
-    questions = objective.read(store)
+    (job.output / NOTES_FILE).unlink(missing_ok=True)  # an earlier run's would pass for this one's
+    objective = load_objective(job.objective)
+    settings = parse_section(objective.section, job.settings, where=f"job: settings of {job.stage}")
+    questions = _read_questions(objective, job)
     language_model = load_model(job.model)
-    check_job(job, language_model, questions.height)
-    trainer = objective.build(job, questions, language_model)
+    check_job(job.stage, settings, language_model, questions.height, objective.rows)
+    trainer = objective.build(job, settings, questions, language_model)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(ProgressCallback(reporter, job.artifact))
-    method = f"{objective.title}, {job.settings.steps} steps"
+    trainer.add_callback(ProgressCallback(reporter, job.stage))
+    method = f"{objective.title}, {settings.steps} steps"
     reporter.line(f"training {job.model.path} on {questions.height} questions: {method}")
     try:
         trainer.train()
     except torch.OutOfMemoryError as error:
-        raise TrainingError(f"the GPU's memory is exhausted: lower {job.artifact}.micro_batch") from error
+        raise TrainingError(f"the GPU's memory is exhausted: lower {job.stage}.micro_batch") from error
     log = training_log(trainer.state.log_history)
-    with store.write(job.artifact, job.fingerprint, job.provenance) as writer:
-        save_adapter(trainer.model, writer.folder, job)
-        (writer.folder / "README.md").write_text(render_card(job, questions.height, log), encoding="utf-8")
-        (writer.folder / "training_curve.png").write_bytes(draw_curve(log, job.artifact))
-        writer.append("training_log", log)
-        writer.notes = {"training_questions": questions.height}
-    reporter.line(f"adapter saved to {store.root / job.artifact} ({time.monotonic() - started:.0f} s)")
+    save_adapter(trainer.model, job)
+    render_card(job, objective, settings, questions.height, log).save(job.output / "README.md")
+    pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
+    _write_last(job.output / NOTES_FILE, {"training_questions": questions.height})
+    reporter.line(f"adapter of {job.stage} saved ({time.monotonic() - started:.0f} s)")
 
 
 def training_log(history: Sequence[dict[str, Any]]) -> pl.DataFrame:
@@ -94,14 +100,28 @@ def training_log(history: Sequence[dict[str, Any]]) -> pl.DataFrame:
     )
 
 
-def save_adapter(model: Any, folder: Path, job: TrainingJob) -> None:
+def save_adapter(model: Any, job: TrainingJob) -> None:
     """Save the adapter so that it names its base model as the configuration does, in bytes that repeat."""
     adapter = model.peft_config["default"]
     adapter.base_model_name_or_path = job.model.path  # PEFT's own is this machine's absolute path
     adapter.revision = job.model.revision
     adapter.target_modules = sorted(adapter.target_modules)  # a set, whose order changes from process to process
     # By default PEFT looks up the base model on the hub to learn whether its embedding was resized.
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(job.output, save_embedding_layers=False)
+
+
+def _read_questions(objective: Objective[Any], job: TrainingJob) -> pl.DataFrame:
+    try:
+        return objective.read(job).collect()
+    except (pl.exceptions.ComputeError, OSError) as error:
+        inputs = "', '".join(objective.inputs)
+        raise ArtifactError(f"an input of {job.stage} is damaged: materialize '{inputs}' again") from error
+
+
+def _write_last(path: Path, notes: dict[str, Any]) -> None:
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(json.dumps(notes) + "\n", encoding="utf-8")
+    unfinished.replace(path)
 
 
 if __name__ == "__main__":

@@ -6,46 +6,41 @@ loop in ``tests/beliefs/test_beliefs.py``.
 """
 
 import polars as pl
+from transformers import PreTrainedTokenizerBase
 
-from pipeline.config import ContextBeliefsConfig, PseudoLabelsConfig, RolloutsConfig
-from pipeline.models import LanguageModel
-from pipeline.prompts import render_teacher_prompt
-from pipeline.rollouts.equivalence import normalised
-from pipeline.rollouts.sampler import PROMPT_TOO_LONG, SPECIAL_TOKEN_IN_PROMPT, sample_rollouts
-from pipeline.rollouts.vote import vote
-from pipeline.schemas import CONTEXT_BELIEFS
+from pipeline.answers.equivalence import normalised
+from pipeline.beliefs.config import ContextBeliefsConfig
+from pipeline.beliefs.schemas import CONTEXT_BELIEFS
+from pipeline.rollouts.config import Prompting
+from pipeline.rollouts.schemas import UNANSWERED
 from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.questions import Questions
+from pipeline.votes.config import PseudoLabelsConfig
+from pipeline.votes.vote import vote
 
-_COLUMNS = ("id", "sample", "answer", "answer_index", "logprobs", "finish_reason")
 
-
-def sample_beliefs(
-    questions: Questions, language_model: LanguageModel, config: ContextBeliefsConfig, sampling: RolloutsConfig
-) -> pl.DataFrame:
-    """Return CONTEXT_BELIEFS: every question is asked again with its context, built from all the others.
+def pool_contexts(
+    questions: Questions, tokenizer: PreTrainedTokenizerBase, config: ContextBeliefsConfig, prompting: Prompting
+) -> dict[str, str]:
+    """Return the teacher's context of every question of the pool, by its id, built from all the others.
 
     Args:
         questions: The pool with its votes, rollouts and neurons.
-        language_model: The model that the rollouts are of.
-        config: Builder and budget of the contexts, samples per question, seed.
-        sampling: Settings of the rollouts; samples and seed are those of ``config``.
+        tokenizer: Tokenizer with chat template, to count tokens.
+        config: Builder and budget of the contexts.
+        prompting: Wording of the rollouts' prompts.
     """
-    contexts = assemble_contexts(questions, questions, language_model.tokenizer, config)
-    messages = [render_teacher_prompt(*row) for row in contexts.select("privileged_context", "prompt").iter_rows()]
-    asked = questions.pool.drop("prompt").join(contexts.select("id", prompt=pl.Series(messages)), on="id")
-    settings = sampling.model_copy(update={"n_samples": config.n_samples, "seed": config.seed})
-    informed = pl.concat(rows.select(_COLUMNS) for rows in sample_rollouts(asked, language_model, settings))
-    return compare_beliefs(questions.pool, questions.rollouts.select(_COLUMNS).collect(), informed)
+    contexts = assemble_contexts(questions, questions, tokenizer, config, prompting)
+    return dict(contexts.select("id", "privileged_context").iter_rows())
 
 
 def compare_beliefs(pool: pl.DataFrame, plain: pl.DataFrame, informed: pl.DataFrame) -> pl.DataFrame:
-    """Return CONTEXT_BELIEFS, sorted by id, from rollouts without and with context (the columns ``_COLUMNS``).
+    """Return CONTEXT_BELIEFS, sorted by id, from answers without and with context, both as ``ballots`` gives them.
 
     A prompt that got no response counts as no sample, not as an abstention: a context that does not fit the model
     would pass for one that changes its answers.
     """
-    unanswered = pl.col("finish_reason").is_in([PROMPT_TOO_LONG, SPECIAL_TOKEN_IN_PROMPT])
+    unanswered = pl.col("finish_reason").is_in(UNANSWERED)
     sides = {"plain": plain.filter(~unanswered), "informed": informed.filter(~unanswered)}
     leading = vote(sides["informed"], PseudoLabelsConfig()).select(
         "id",

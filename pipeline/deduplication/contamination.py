@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy.sparse import csr_array
 
-from pipeline.config import PoolConfig
+from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.families import templates
 from pipeline.deduplication.features import Features, Hashes, RarityWeights, is_plain, words
 

@@ -15,7 +15,7 @@ from rensa import RMinHash
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.config import PoolConfig
+from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.features import Features, Hashes, RarityWeights
 from pipeline.deduplication.meaning import ask_differently
 

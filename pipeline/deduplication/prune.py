@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from pipeline.config import PoolConfig
+from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.contamination import EVIDENCE_SCHEMA, contaminated
 from pipeline.deduplication.families import stem_families
 from pipeline.deduplication.near_duplicates import near_duplicates
+from pipeline.deduplication.schemas import DROPPED, POOL
 from pipeline.deduplication.split import Fate, split
-from pipeline.schemas import DROPPED, POOL, RAW_POOL
+from pipeline.pool.schemas import RAW_POOL
 
 
 @dataclass(frozen=True)

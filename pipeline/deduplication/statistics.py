@@ -1,13 +1,11 @@
-"""What people see of the stage ``pool``: where the raw questions went, duplicates and families."""
+"""What people are told of the stage ``pool``: where the raw questions went, duplicates and families."""
 
 from typing import Any
 
 import polars as pl
-from matplotlib.figure import Figure
 
 from pipeline.deduplication.prune import Pruned
 from pipeline.deduplication.split import Fate
-from pipeline.plots import figure_png
 
 N_SHOWN = 10
 """Rows of a table; the whole is in the artifact."""
@@ -20,7 +18,7 @@ def describe(pruned: Pruned) -> dict[str, Any]:
     named = pool.group_by(id="group").agg(copies=pl.len() - 1).filter(pl.col("copies") > 0)
     largest = pl.concat([copies, named]).sort(["copies", "id"], descending=[True, False]).head(N_SHOWN)
     return {
-        "questions": _rows(_fates(pool, dropped)),
+        "questions": _rows(fates_of(pool, dropped)),
         "stem families": family_sizes(pool).height,
         "largest stem families": _rows(family_sizes(pool).head(N_SHOWN)),
         "most copied questions": _rows(largest.join(pool.select("id", "question"), on="id", maintain_order="left")),
@@ -34,22 +32,7 @@ def family_sizes(pool: pl.DataFrame) -> pl.DataFrame:
     return sizes.sort(["questions", "family"], descending=[True, False]).select("template", "questions")
 
 
-def plot_pool(pool: pl.DataFrame, dropped: pl.DataFrame) -> bytes:
-    """Return a PNG: where the questions went, and the sizes of the stem families by rank."""
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    fates = _fates(pool, dropped).reverse()
-    bars = left.barh(fates["fate"].to_list(), fates["questions"].to_numpy(), color="#0072B2")
-    left.bar_label(bars, padding=3)
-    left.margins(x=0.2)
-    left.set(title="questions of the raw pool", xlabel="questions")
-    sizes = family_sizes(pool)["questions"].to_numpy()
-    right.plot(range(1, len(sizes) + 1), sizes, color="#D55E00", marker=".")
-    right.set(title=f"{len(sizes)} stem families", xlabel="rank", ylabel="questions", xscale="log", yscale="log")
-    return figure_png(figure)
-
-
-def _fates(pool: pl.DataFrame, dropped: pl.DataFrame) -> pl.DataFrame:
+def fates_of(pool: pl.DataFrame, dropped: pl.DataFrame) -> pl.DataFrame:
     """Return ``fate`` and ``questions``: kept first, then the reasons, the most frequent first."""
     reasons = (
         dropped.group_by(fate="reason").agg(questions=pl.len()).sort("questions", "fate", descending=[True, False])

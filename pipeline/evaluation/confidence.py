@@ -6,7 +6,7 @@ expected value, the share of the tied leaders that are right.
 
 import polars as pl
 
-from pipeline.rollouts.equivalence import normalised
+from pipeline.answers.equivalence import normalised
 
 _QUESTION = ["model", "split", "id"]
 _ROUNDING = 1e-6  # probabilities come as float32, and the order of the samples rounds their mean

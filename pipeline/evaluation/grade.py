@@ -1,32 +1,32 @@
-"""Grading of rollouts against gold labels: the one place where answers meet gold."""
+"""Grading of answers against gold labels: the one place where they meet."""
 
 import logging
 
 import polars as pl
 
-from pipeline.artifacts import conform
+from pipeline.answers.equivalence import normalised
 from pipeline.errors import CurationError
-from pipeline.rollouts.equivalence import normalised
-from pipeline.schemas import PREDICTIONS
+from pipeline.evaluation.schemas import PREDICTIONS
+from pipeline.table import conform
 
 _logger = logging.getLogger(__name__)
 
 
-def grade(rollouts: pl.DataFrame, gold: pl.DataFrame, model: str, split: str) -> pl.DataFrame:
-    """Mark each rollout as right or wrong.
+def grade(answers: pl.DataFrame, gold: pl.DataFrame, model: str, split: str) -> pl.DataFrame:
+    """Mark the answer of each rollout as right or wrong.
 
     A choice question (its gold label has an index) is right when the stated option is the gold option, an open one
     when ``normalise_answer`` makes answer and gold equal. Abstentions are wrong. Rollouts of questions without a gold
     label are left out, and their questions counted in a log warning.
 
     Args:
-        rollouts: rows of schema ROLLOUTS.
+        answers: rows of schema ANSWERS.
         gold: rows of schema GOLD_LABELS, one per question.
         model: name of the model that sampled the rollouts.
         split: name of the test.
 
     Returns:
-        Rows of schema PREDICTIONS, in the order of ``rollouts``.
+        Rows of schema PREDICTIONS, in the order of ``answers``.
 
     Raises:
         CurationError: no question has a gold label, or one has two.
@@ -35,8 +35,8 @@ def grade(rollouts: pl.DataFrame, gold: pl.DataFrame, model: str, split: str) ->
     if gold["id"].is_duplicated().any():
         twice = gold.filter(pl.col("id").is_duplicated())["id"][0]
         raise CurationError(f"{where}: question '{twice}' has several gold labels: keep one row per id")
-    graded = rollouts.join(gold, on="id", how="inner", maintain_order="left")
-    n_questions, n_graded = rollouts["id"].n_unique(), graded["id"].n_unique()
+    graded = answers.join(gold, on="id", how="inner", maintain_order="left")
+    n_questions, n_graded = answers["id"].n_unique(), graded["id"].n_unique()
     if not n_graded:
         raise CurationError(
             f"{where}: none of the {n_questions} questions has a gold label: "

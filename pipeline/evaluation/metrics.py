@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from pipeline.artifacts import conform
-from pipeline.config import EvaluationConfig
 from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import N_BINS, Floats, bin_index
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
-from pipeline.schemas import METRICS, PREDICTIONS
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.schemas import METRICS, PREDICTIONS
 from pipeline.seeding import derive_seed
+from pipeline.table import conform
 
 UNTOUCHED, SFT, DISTILLED = MODELS = "untouched", "sft", "distilled"
 DIFFERENCES: Mapping[str, tuple[str, str]] = {

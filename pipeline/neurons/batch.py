@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.config import NeuronScoresConfig
 from pipeline.neurons.architecture import MlpStack
 from pipeline.neurons.collector import collect_activations, collect_residual
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.reading import Reading, Span
 from pipeline.neurons.rollout import Rollout
 from pipeline.neurons.sizes import SupportSizes

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.config import NeuronScoresConfig
 from pipeline.neurons.architecture import MlpStack
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.contribution import contributions, read_positions, token_alignment, unembedding_rows
 from pipeline.neurons.sizes import SupportSizes
 from pipeline.neurons.topk import Chunk, make_cut

@@ -11,16 +11,25 @@ from collections.abc import Callable, Sequence
 import polars as pl
 
 from pipeline.batching import TokenBudget
-from pipeline.config import NeuronScoresConfig
 from pipeline.models import LanguageModel
 from pipeline.neurons.architecture import find_mlp_stack
 from pipeline.neurons.batch import score_batch
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.rollout import Limits, Reason, Refusal, Rollout
 from pipeline.neurons.tables import SCORED, ScoreTables, batch_table
 
 _SPANS = ("stem_start", "stem_stop", "answer_start", "answer_stop")
 COLUMNS = ("id", "sample", "prompt_ids", "response_ids", "logprobs", "self_certainty", *_SPANS)
-"""Columns of ``rollouts`` that scoring reads."""
+"""Columns of ``scorable`` rollouts, which scoring reads."""
+
+
+def scorable(rollouts: pl.LazyFrame, answers: pl.LazyFrame) -> pl.LazyFrame:
+    """Return rollouts with the places of their stated answers, from tables of schemas ROLLOUTS and ANSWERS.
+
+    The columns are ``COLUMNS``, the rows and their order those of ``rollouts``.
+    """
+    stated = answers.select("id", "sample", "answer_start", "answer_stop")
+    return rollouts.join(stated, on=["id", "sample"], how="left", maintain_order="left").select(COLUMNS)
 
 
 class NeuronScorer:

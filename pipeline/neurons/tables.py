@@ -8,12 +8,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.config import NeuronScoresConfig
 from pipeline.neurons.architecture import MlpStack
 from pipeline.neurons.batch import BatchScores
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.rollout import Refusal, Rollout
+from pipeline.neurons.schemas import NEURON_SCORES, NEURON_SIZES, UNSCORED_ROLLOUTS
 from pipeline.neurons.topk import Kept
-from pipeline.schemas import NEURON_SCORES, NEURON_SIZES, UNSCORED_ROLLOUTS
 
 _HALF = (2.0**-24, 65_504.0)
 """Smallest and largest positive float16: a positive score stays one."""

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from pipeline.config import NeuronScoresConfig
+from pipeline.neurons.config import NeuronScoresConfig
 
 _SMALLEST = 2.0**-149
 """Smallest positive float32: what is at least this is positive."""

@@ -1,1 +1,1 @@
-"""Stage 1, ``raw_pool``: sources of questions read, cleaned, checked, and parted from their gold answers."""
+"""Stage ``raw_pool``: sources of questions read, cleaned, checked, and parted from their gold answers."""

@@ -1,4 +1,8 @@
-"""CSV with a header line; options stand in their cell as a JSON list."""
+"""CSV with a header line; options stand in their cell as a JSON list.
+
+Python's reader, not Arrow's: to that one a stray quote joins all lines up to the next quote to one row, or refuses the
+rest of the file; and it stops at a row longer than a block and at a row to refuse that is not UTF-8.
+"""
 
 import csv
 import json
@@ -7,57 +11,14 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.pool import lines
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.lines import CARRIAGE_RETURN, Line, explain, read_lines
 from pipeline.pool.source import Problem, Reason, Source, SourceRow, check_columns, damaged
 
 MAX_CELL_CHARS = 2**20
 """Longest cell; also how far a quote that nobody closes is followed before its line is refused."""
-
-
-class _Records:
-    """Records of a CSV file, each with the physical lines that it came from."""
-
-    def __init__(self, source: Source) -> None:
-        self.lines: list[Line] = []
-        self._ahead: deque[Line] = deque()
-        self._n_bytes = 0
-        self._file = read_lines(source.path)
-        self._reader = self._new_reader()
-        csv.field_size_limit(MAX_CELL_CHARS)
-
-    def __iter__(self) -> Iterator[Sequence[str] | Problem]:
-        while True:
-            self.lines, self._n_bytes = [], 0
-            try:
-                yield next(self._reader)
-            except StopIteration:
-                return
-            except _RecordTooLongError:
-                self._reader = self._new_reader()
-                yield Problem(Reason.LINE_TOO_LONG, f"the record is longer than {lines.MAX_LINE_BYTES:,} bytes")
-            except csv.Error as error:
-                # A stray quote swallows the lines after it: refuse only the first and read the others again.
-                self._ahead.extendleft(reversed(self.lines[1:]))
-                del self.lines[1:]
-                self._reader = self._new_reader()
-                detail = CARRIAGE_RETURN if "new-line" in str(error) else str(error)  # advises on an option of Python's
-                yield Problem(Reason.MALFORMED_CSV, detail)
-
-    def _new_reader(self) -> Iterator[list[str]]:
-        return csv.reader(self._take(), strict=True)
-
-    def _take(self) -> Iterator[str]:
-        while line := self._ahead.popleft() if self._ahead else next(self._file, None):
-            self.lines.append(line)
-            self._n_bytes += len(line.data)
-            if line.damage:
-                raise csv.Error
-            if self._n_bytes > lines.MAX_LINE_BYTES and len(self.lines) > 1:
-                raise _RecordTooLongError
-            yield line.text
 
 
 class _RecordTooLongError(Exception):
@@ -66,26 +27,58 @@ class _RecordTooLongError(Exception):
 
 def read_csv(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
     """Yield the records of a CSV file; raises SourceError when the header is unusable."""
-    records = _Records(source)
-    iterator = filter(None, records)  # a blank line is an empty record
-    header = next(iterator, [])
-    if isinstance(header, Problem):
-        if records.lines[0].damage:
-            yield damaged(source, 1, records.lines[0].damage)
-            return
-        raise SourceError(f"{source.path} has no readable CSV header ({header.detail}): mend its first line")
-    if len(set(header)) < len(header):
-        raise SourceError(f"{source.path} names a column twice in its header: give every column a name of its own")
-    if not header:
-        return
-    check_columns(header, config, source.path)
-    for fields in iterator:
-        first = records.lines[0]
+    header: Sequence[str] = []
+    for record, fields in _records(source):
+        first = record[0]
         if first.damage:
             yield damaged(source, first.number, first.damage)
-            continue
-        parsed = fields if isinstance(fields, Problem) else _parse(fields, header, config.options_column)
-        yield SourceRow(source.name, first.number, explain(parsed, records.lines), partial(_show, records.lines))
+        elif not header:
+            header = _header(fields, source, config)
+        else:
+            parsed = fields if isinstance(fields, Problem) else _parse(fields, header, config.options_column)
+            yield SourceRow(source.name, first.number, explain(parsed, record), partial(_show, record))
+
+
+def _records(source: Source) -> Iterator[tuple[list[Line], Sequence[str] | Problem]]:
+    """Yield the physical lines of each record that is not blank with its fields, or with what is wrong."""
+    csv.field_size_limit(MAX_CELL_CHARS)
+    file, again = read_lines(source), deque[Line]()
+    while True:
+        record: list[Line] = []
+        try:
+            if fields := next(csv.reader(_take(again, file, record), strict=True)):
+                yield record, fields
+        except StopIteration:
+            return
+        except _RecordTooLongError:
+            yield record, Problem(Reason.LINE_TOO_LONG, f"the record is longer than {lines.MAX_LINE_BYTES:,} bytes")
+        except csv.Error as error:
+            # A stray quote swallows the lines after it: refuse only the first and read the others again.
+            again.extendleft(reversed(record[1:]))
+            detail = CARRIAGE_RETURN if "new-line" in str(error) else str(error)  # advises on an option of Python's
+            yield record[:1], Problem(Reason.MALFORMED_CSV, detail)
+
+
+def _take(again: deque[Line], file: Iterator[Line], record: list[Line]) -> Iterator[str]:
+    """Yield the text of the next lines, those of ``again`` first, and put them into ``record``."""
+    n_bytes = 0
+    while line := again.popleft() if again else next(file, None):
+        record.append(line)
+        n_bytes += len(line.data)
+        if line.damage:
+            raise csv.Error
+        if n_bytes > lines.MAX_LINE_BYTES and len(record) > 1:
+            raise _RecordTooLongError
+        yield line.text
+
+
+def _header(fields: Sequence[str] | Problem, source: Source, config: RawPoolConfig) -> Sequence[str]:
+    if isinstance(fields, Problem):
+        raise SourceError(f"{source.path} has no readable CSV header ({fields.detail}): mend its first line")
+    if len(set(fields)) < len(fields):
+        raise SourceError(f"{source.path} names a column twice in its header: give every column a name of its own")
+    check_columns(fields, config, source.path)
+    return fields
 
 
 def _show(record: Sequence[Line]) -> str:

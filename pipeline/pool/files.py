@@ -1,19 +1,18 @@
-"""Files on disk: which ones a path means, and their bytes, decompressed where the name says so."""
+"""Files on disk and elsewhere: which ones a path means, and their bytes, decompressed where the name says so."""
 
 import bz2
 import gzip
 import io
 import logging
 import lzma
-import zlib
 from collections.abc import Callable, Mapping
-from functools import partial
 from glob import has_magic
 from itertools import takewhile
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import pyarrow as pa
+from fsspec.core import url_to_fs
 
 from pipeline.errors import SourceError
 from pipeline.paths import resolve_path
@@ -28,95 +27,63 @@ ENDINGS: Mapping[str, str] = {
     ".pq": "parquet",
 }
 """Format that a file's ending names."""
-DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException)
-"""What reading raises when the storage fails, or a compressed stream is cut off, corrupt, or none."""
+_DECOMPRESS: Mapping[str, Callable[[Any], Any]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".zst": lambda file: io.BufferedReader(pa.CompressedInputStream(file, "zstd")),
+}
+"""The codecs that fsspec takes by default, and no faster ones where these are installed; fsspec has none for zstd."""
 
 
-class _Streams(io.RawIOBase):
-    """Concatenated streams of bzip2 or xz; BZ2File and LZMAFile end without a word at bytes that begin no stream."""
+class StoredBytes(io.RawIOBase):
+    """The bytes of a file as they are stored."""
 
-    def __init__(self, path: Path, start: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
-        self._file, self._start, self._stream = path.open("rb"), start, start()
+    ended = False
+    """Whether they were read to their end: BZ2File and LZMAFile stop without a word at bytes that begin no stream."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
 
     def readable(self) -> bool:
+        """Return True: what can be read needs this."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = b""
-        while not data:
-            packed = b"" if self._stream.eof or not self._stream.needs_input else self._read()
-            if self._stream.eof:
-                packed = self._next_stream()
-                if not packed:
-                    return 0
-                self._stream = self._start()
-            data = self._stream.decompress(packed, len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-    def _read(self) -> bytes:
-        if packed := self._file.read(io.DEFAULT_BUFFER_SIZE):
-            return packed
-        raise EOFError("the compressed file ends before its stream does")
-
-    def _next_stream(self) -> bytes:
-        """Return the first bytes after a stream, zeros (padding in both formats' tools) left out; none at the end."""
-        packed = self._stream.unused_data or self._file.read(io.DEFAULT_BUFFER_SIZE)
-        while packed and not (rest := packed.lstrip(b"\0")):
-            packed = self._file.read(io.DEFAULT_BUFFER_SIZE)
-        return rest if packed else b""
+        """Read into ``buffer``; returns the number of bytes, 0 at the end."""
+        n_bytes: int = self._file.readinto(buffer)  # type: ignore[attr-defined]  # all binary files have it
+        self.ended = not n_bytes
+        return n_bytes
 
 
-def _open_bzip2(path: Path) -> io.BufferedIOBase:
-    return io.BufferedReader(_Streams(path, bz2.BZ2Decompressor))
+def decompress(name: str, stored: StoredBytes) -> IO[bytes]:
+    """Return the bytes of a file, decompressed where its name says so."""
+    file: IO[bytes] = _DECOMPRESS.get(Path(name).suffix.lower(), io.BufferedReader)(stored)
+    return file
 
 
-def _open_xz(path: Path) -> io.BufferedIOBase:
-    return io.BufferedReader(_Streams(path, partial(lzma.LZMADecompressor, lzma.FORMAT_XZ)))
-
-
-def _open_zstd(path: Path) -> io.BufferedIOBase:
-    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
-
-
-_DECOMPRESS: Mapping[str, Callable[[Path], io.BufferedIOBase]] = {
-    ".gz": gzip.GzipFile,
-    ".bz2": _open_bzip2,
-    ".xz": _open_xz,
-    ".zst": _open_zstd,
-}
-
-
-def open_bytes(path: Path) -> io.BufferedIOBase:
-    """Open a file for reading its decompressed bytes; raises OSError when there is no such file."""
-    opener = _DECOMPRESS.get(path.suffix.lower())
-    return opener(path) if opener else path.open("rb")
-
-
-def ending(path: Path) -> str:
-    """Return the ending that names the format: in lower case, without that of a compression."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
+def ending(path: str) -> str:
+    """Return the ending that names the format: in lower case, without that of a compression or a URL's query."""
+    suffixes = [suffix.lower() for suffix in Path(_without_query(path)).suffixes]
     while suffixes and suffixes[-1] in _DECOMPRESS:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
 
 
 def find_files(given: str) -> list[Source]:
-    """Return the files that a path means, in the order of their names.
+    """Return the files that a path or URL means, in the order of their names.
 
-    A folder means all files of known endings in and below it, hidden ones left out; a pattern (``*``, ``?``, ``[]``,
-    ``**`` for any depth) all files that match. Links to folders are not followed. Raises SourceError when there
-    is none.
+    A folder on disk means all files of known endings in and below it, hidden ones left out; a pattern (``*``, ``?``,
+    ``[]``, ``**`` for any depth) all files that match. Links to folders are not followed. Raises SourceError when there
+    is none, or none that can be reached.
     """
+    if "://" in given:
+        return _find_remote(given)
     path = resolve_path(given)
     if path.is_file():
         return [Source(_printable(path.name), path)]
     if path.is_dir():
-        found = _inside(path, "**/*", lambda file: ending(file) in ENDINGS)
+        found = _inside(path, "**/*", lambda file: ending(file.name) in ENDINGS)
         missing = f"{path} is a folder without files ending in {', '.join(ENDINGS)}"
     elif has_magic(given):
         parts = Path(given).expanduser().parts
@@ -129,6 +96,27 @@ def find_files(given: str) -> list[Source]:
     if not found:
         raise SourceError(f"{missing}: give a file, folder or pattern of files with questions")
     return [Source(_printable(file.relative_to(path).as_posix()), file) for file in found]
+
+
+def _find_remote(url: str) -> list[Source]:
+    try:
+        file_system, path = url_to_fs(url)
+        if file_system.isfile(path):
+            return [Source(_without_query(url).rpartition("/")[2], url)]
+        matching = file_system.glob(path, detail=True)
+    except Exception as error:  # each file system has errors of its own
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise SourceError(f"{url} cannot be opened ({words}): check the address, or give a file on disk") from error
+    found = sorted(file for file, details in matching.items() if details["type"] == "file")
+    if not found:
+        raise SourceError(f"no file at {url}, or none that can be reached: give a file or pattern of files")
+    folder = PurePosixPath(*takewhile(lambda part: not has_magic(part), PurePosixPath(path).parts))
+    names = [PurePosixPath(file).relative_to(folder).as_posix() for file in found]
+    return [Source(name, file_system.unstrip_protocol(file)) for name, file in zip(names, found, strict=True)]
+
+
+def _without_query(path: str) -> str:
+    return path.partition("?")[0] if "://" in path else path
 
 
 def _inside(folder: Path, pattern: str, wanted: Callable[[Path], bool]) -> list[Path]:

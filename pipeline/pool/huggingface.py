@@ -13,23 +13,21 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the base of network errors, of httpx
 
-from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.paths import resolve_path
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.parquet import BATCH_ROWS, batch_rows
 from pipeline.pool.source import Source, SourceRow, check_columns, configured_columns, damaged
 
-HUB_PREFIX = "hf://datasets/"
 _FAILURES = (OSError, HTTPError, DatasetsError, pa.ArrowException, ValueError, TypeError, LookupError, AttributeError)
 """What the library raises: the last four for metadata that it did not expect, of a damaged folder for instance."""
 
 
-def find_dataset(config: RawPoolConfig) -> Source:
+def find_dataset(config: RawPoolConfig, hub_id: str) -> Source:
     """Return the local folder, or the data set on the hub with the commit that its revision stands for now.
 
     Raises SourceError when there is no such folder and the hub does not know it or cannot be reached.
     """
-    hub_id = config.path.removeprefix(HUB_PREFIX).strip("/")
     folder = resolve_path(config.path)
     if folder.is_dir():
         return Source(folder.name, folder)
@@ -37,7 +35,7 @@ def find_dataset(config: RawPoolConfig) -> Source:
         commit = HfApi().dataset_info(hub_id, revision=config.revision).sha
     except (OSError, ValueError, HTTPError) as error:
         raise _unusable(hub_id, error) from error
-    return Source(hub_id, Path(hub_id), revision=str(commit))
+    return Source(hub_id, hub_id, revision=str(commit))
 
 
 def read_huggingface(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
@@ -61,7 +59,7 @@ def read_huggingface(source: Source, config: RawPoolConfig) -> Iterator[SourceRo
 
 
 def _open(source: Source, config: RawPoolConfig) -> Dataset | IterableDataset:
-    if any((source.path / name).is_file() for name in ("state.json", "dataset_dict.json")):  # made by save_to_disk
+    if any(Path(source.path, name).is_file() for name in ("state.json", "dataset_dict.json")):  # made by save_to_disk
         stored = load_from_disk(str(source.path))
         return stored[config.split] if isinstance(stored, DatasetDict) else stored
     settings: dict[str, Any] = {"name": config.subset, "split": config.split, "revision": source.revision}

@@ -13,14 +13,14 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from pipeline.config import RawPoolConfig
 from pipeline.errors import ArtifactError, QuarantineError, SourceError
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.gold import Gold, has_answer, resolve_gold
 from pipeline.pool.question import Question, parse_question
 from pipeline.pool.reader import find_sources, read_rows
+from pipeline.pool.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
 from pipeline.pool.source import Problem, Reason, SourceRow
 from pipeline.pool.statistics import PoolStatistics, count_table
-from pipeline.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
 
 POOL_SETTING = "raw_pool.path"
 """Setting that holds the path of the pool; held-out questions are ingested from those of other settings."""

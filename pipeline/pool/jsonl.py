@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.config import RawPoolConfig
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.lines import CARRIAGE_RETURN, Line, explain, read_lines
 from pipeline.pool.source import Problem, Reason, Source, SourceRow, damaged
 
 
 def read_jsonl(source: Source, _config: RawPoolConfig) -> Iterator[SourceRow]:
     """Yield the objects of a JSON Lines file; blank lines are passed over."""
-    for line in read_lines(source.path):
+    for line in read_lines(source):
         if line.damage:
             yield damaged(source, line.number, line.damage)
         elif line.overlong or line.data.strip():

@@ -1,13 +1,11 @@
 """Lines of a file as bytes, with a bound on their length."""
 
 import codecs
-import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from pipeline.pool.files import DAMAGE, open_bytes
-from pipeline.pool.source import Problem, Reason
+from pipeline.pool.files import StoredBytes, decompress
+from pipeline.pool.source import Problem, Reason, Source
 
 MAX_LINE_BYTES = 16 * 2**20
 """Longest line that is read; far above any question, far below memory."""
@@ -50,21 +48,24 @@ class Line(NamedTuple):
         return None
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of ``path`` without a leading byte order mark, never holding more than one line's limit.
+def read_lines(source: Source) -> Iterator[Line]:
+    """Yield the lines of a file without a leading byte order mark, never holding more than one line's limit.
 
     When reading fails on the way, the last line is empty and says why. Raises OSError when there is no such file.
     """
     number = 0
-    with open_bytes(path) as file:
+    with source.open() as file:
         try:
-            for number, (data, overlong) in enumerate(_split(file), start=1):
+            stored = StoredBytes(file)
+            for number, (data, overlong) in enumerate(_split(decompress(source.name, stored)), start=1):
                 yield Line(number, data.removeprefix(codecs.BOM_UTF8) if number == 1 else data, overlong)
-        except DAMAGE as error:
+            if not stored.ended:
+                raise EOFError("the bytes after a compressed stream begin no further one")
+        except Exception as error:  # noqa: BLE001  # each file system and decompressor has errors of its own
             yield Line(number + 1, b"", damage=error)
 
 
-def _split(file: io.BufferedIOBase) -> Iterator[tuple[bytes, bool]]:
+def _split(file: IO[bytes]) -> Iterator[tuple[bytes, bool]]:
     while data := file.readline(MAX_LINE_BYTES + 1):
         overlong = len(data) > MAX_LINE_BYTES and not data.endswith(b"\n")
         if overlong:

@@ -6,10 +6,9 @@ is read from ``answer_index``: a letter could be the text of another option too.
 
 from collections.abc import Iterator
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import RawPoolConfig
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.parquet import read_parquet
 from pipeline.pool.source import Problem, Source, SourceRow, configured
 
@@ -26,8 +25,9 @@ _PUBLISHED = RawPoolConfig(level_column=None, **{f"{field}_column": column for f
 def is_mmlu_pro(source: Source, _config: RawPoolConfig) -> bool:
     """Return whether a Parquet file has this layout's columns."""
     try:
-        names = pq.read_schema(source.path).names
-    except (pa.ArrowException, OSError):  # a damaged file, which the reader explains
+        with source.open() as file:
+            names = pq.read_schema(file).names
+    except Exception:  # noqa: BLE001  # a damaged file, which the reader explains
         return False
     return {"question", "options", "answer_index", "cot_content"} <= set(names)
 

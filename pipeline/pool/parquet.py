@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import RawPoolConfig
+from pipeline.errors import SourceError
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.source import Source, SourceRow, check_columns, configured_columns, damaged
 
 BATCH_ROWS = 1_000
@@ -19,7 +20,7 @@ def read_parquet(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
     """Yield the rows of a Parquet file."""
     number = 0
     try:
-        with pq.ParquetFile(source.path, buffer_size=_READ_BYTES, pre_buffer=False) as file:
+        with source.open() as stored, pq.ParquetFile(stored, buffer_size=_READ_BYTES, pre_buffer=False) as file:
             names = file.schema_arrow.names
             check_columns(names, config, source.path)
             wanted = configured_columns(config)
@@ -27,7 +28,9 @@ def read_parquet(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
                 yield from batch_rows(batch, source, number)
                 number += batch.num_rows
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except SourceError:
+        raise
+    except Exception as error:  # noqa: BLE001  # each file system has errors of its own
         yield damaged(source, number + 1, f"cannot be read as Parquet: {error}")
 
 

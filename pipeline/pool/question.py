@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
-from pipeline.config import RawPoolConfig
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.source import Problem, Reason, misnamed_options
-from pipeline.prompts import LETTERS, render_question
+from pipeline.prompts import LETTERS
 from pipeline.seeding import derive_seed
 
 # All but tab, line feed and carriage return; in real sources mostly LaTeX whose \b, \a or \v became one character.
@@ -45,8 +45,6 @@ class Question(NamedTuple):
     """Task likewise."""
     permutation: Sequence[int]
     """Index of the option behind each letter; empty for an open question."""
-    prompt: str
-    """User message: question, lettered options, instruction."""
 
 
 def parse_question(values: Mapping[str, Any], config: RawPoolConfig) -> Question | Problem:
@@ -76,9 +74,7 @@ def parse_question(values: Mapping[str, Any], config: RawPoolConfig) -> Question
         return Problem(Reason.BAD_OPTIONS, "two options are the same")
     content = _digest(stem, folded)
     order = _permutation(content, len(options), config)
-    shown = [options[index] for index in order]
-    prompt = render_question(text, shown, config.instruction if options else config.open_instruction)
-    return Question(content, text, options, _kind(folded), domain, level, task, order, prompt)
+    return Question(content, text, options, _kind(folded), domain, level, task, order)
 
 
 def content_id(text: str, options: Sequence[str]) -> str:

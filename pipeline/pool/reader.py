@@ -6,13 +6,12 @@ A new format is one module with such a function and one line in ``READERS``.
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
-from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.delimited import read_csv
 from pipeline.pool.files import ENDINGS, ending, find_files
-from pipeline.pool.huggingface import HUB_PREFIX, find_dataset, read_huggingface
 from pipeline.pool.jsonl import read_jsonl
 from pipeline.pool.mmlu_pro import is_mmlu_pro, read_mmlu_pro
 from pipeline.pool.parquet import read_parquet
@@ -29,13 +28,23 @@ class PoolReader(Protocol):
         """Yield the rows of ``source`` in order, those that cannot be parsed with their problem."""
 
 
+HUB_PREFIX: Final = "hf://datasets/"
+"""What the path of a data set on the hub begins with."""
+
+
+def _read_huggingface(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
+    from pipeline.pool.huggingface import read_huggingface  # a second and more of imports, for data sets only
+
+    return read_huggingface(source, config)
+
+
 READERS: dict[str, PoolReader] = {
     "jsonl": read_jsonl,
     "csv": read_csv,
     "parquet": read_parquet,
     "sciknoweval": read_sciknoweval,
     "mmlu_pro": read_mmlu_pro,
-    "huggingface": read_huggingface,
+    "huggingface": _read_huggingface,
 }
 _PUBLISHED = {"jsonl": ("sciknoweval", is_sciknoweval), "parquet": ("mmlu_pro", is_mmlu_pro)}
 """Layouts that ``auto`` recognises in files of a format, by their columns."""
@@ -44,7 +53,9 @@ _PUBLISHED = {"jsonl": ("sciknoweval", is_sciknoweval), "parquet": ("mmlu_pro", 
 def find_sources(config: RawPoolConfig) -> list[Source]:
     """Return what ``config.path`` means; raises SourceError when there is nothing, or no reader for it."""
     if config.format == "huggingface" or config.path.startswith(HUB_PREFIX):
-        return [find_dataset(config)]
+        from pipeline.pool.huggingface import find_dataset
+
+        return [find_dataset(config, config.path.removeprefix(HUB_PREFIX).strip("/"))]
     sources = find_files(config.path)
     for source in sources:
         _format(source, config)
@@ -85,7 +96,7 @@ def _checked(source: Source, config: RawPoolConfig, limit: int) -> Iterator[Sour
             yield row
     except OSError as error:
         raise SourceError(
-            f"{source.path} cannot be read ({error.strerror}): check the file and its permissions"
+            f"{source.path} cannot be read ({error.strerror or error}): check the file and its permissions"
         ) from error
     if parsed:
         check_columns(columns, config, source.path)
@@ -104,7 +115,7 @@ def _format(source: Source, config: RawPoolConfig) -> str:
         return "huggingface"
     if config.format != "auto":
         return config.format
-    found = ending(source.path)
+    found = ending(source.name)
     if found not in ENDINGS:
         known, formats = ", ".join(ENDINGS), ", ".join(READERS)
         raise SourceError(

@@ -8,7 +8,7 @@ never by its answer. Level and task stand in ``details``.
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.config import RawPoolConfig
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.jsonl import read_jsonl
 from pipeline.pool.source import Problem, Reason, Source, SourceRow, configured
 

@@ -1,15 +1,19 @@
 """What every reader gets and yields, why rows are refused, and which columns a source must have."""
 
 import difflib
+import hashlib
+import io
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
-from pipeline.artifacts import digest_file, digest_json
-from pipeline.config import RawPoolConfig
+from fsspec.core import url_to_fs
+
+from pipeline.digests import digest_json, digest_unchanged
 from pipeline.errors import SourceError
+from pipeline.pool.config import RawPoolConfig
 
 N_COLUMNS_SHOWN = 20
 FIELDS = ("question", "options", "answer", "domain", "level", "task")
@@ -53,19 +57,33 @@ class Source:
 
     name: str
     """Name that its rows are known by: relative to the folder or pattern that was given."""
-    path: Path
-    """File or folder; of a data set on the hub its id."""
+    path: Path | str
+    """File or folder on disk, or URL of a file; of a data set on the hub its id."""
     revision: str | None = None
-    """Commit of a data set on the hub; none for what is on disk."""
+    """Commit of a data set on the hub; none for files."""
+
+    def open(self) -> IO[bytes]:
+        """Open the file for reading its bytes as they are stored; raises OSError when there is no such file."""
+        if isinstance(self.path, Path):
+            return self.path.open("rb")
+        file_system, path = url_to_fs(self.path)
+        return io.BufferedReader(file_system.open(path))  # not all of their files bound the length of a line
 
     def digest(self) -> str:
-        """Return what changes with the content: a hash over all files, or the commit."""
+        """Return what changes with the content: a hash over all files, or the commit.
+
+        Remote files are read through too. What their servers tell of them may stay the same when the content changes
+        (HTTP), or change when it does not; and a copy on disk has the same digest.
+        """
         if self.revision is not None:
             return self.revision
-        if self.path.is_file():
-            return digest_file(self.path)
-        files = sorted(path for path in self.path.rglob("*") if path.is_file())
-        return digest_json({path.relative_to(self.path).as_posix(): digest_file(path) for path in files})
+        if isinstance(self.path, Path) and self.path.is_dir():
+            files = sorted(path for path in self.path.rglob("*") if path.is_file())
+            return digest_json({path.relative_to(self.path).as_posix(): digest_unchanged(path) for path in files})
+        if isinstance(self.path, Path):
+            return digest_unchanged(self.path)
+        with self.open() as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # any that has readinto
 
 
 class SourceRow(NamedTuple):

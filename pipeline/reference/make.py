@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config import PROJECT_ROOT
+from pipeline.paths import PROJECT_ROOT
 from pipeline.prompts import LETTERS
 from pipeline.reference.model import ReferenceModelConfig, train
 from pipeline.reference.world import (

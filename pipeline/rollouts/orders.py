@@ -4,23 +4,22 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from pipeline.config import RolloutsConfig
 from pipeline.seeding import derive_seed
 
 
 def shown_orders(
-    question: str, permutation: Sequence[int], config: RolloutsConfig
+    question: str, permutation: Sequence[int], n_samples: int, seed: int | None
 ) -> Mapping[tuple[int, ...], list[int]]:
     """Return the samples of a question by the order that they see: the index of the option at each letter.
 
-    All see the pool's ``permutation``, unless ``config.permute_options``: then each has an order of its own, drawn from
-    the run's seed, the id of the ``question`` and the sample.
+    Without ``seed`` all see the pool's ``permutation``; with one, each has an order of its own, drawn from the seed,
+    the id of the ``question`` and the sample.
     """
     orders = defaultdict(list)
-    for sample in range(config.n_samples):
+    for sample in range(n_samples):
         order = permutation
-        if config.permute_options:
-            rng = Random(derive_seed(config.seed, "options", question, sample))
+        if seed is not None:
+            rng = Random(derive_seed(seed, "options", question, sample))
             order = rng.sample(range(len(permutation)), len(permutation))
         orders[tuple(order)].append(sample)
     return orders

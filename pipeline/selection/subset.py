@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import polars as pl
 
-from pipeline.config import CuratedSubsetConfig
 from pipeline.errors import ConfigError
-from pipeline.schemas import CURATED_SUBSET
 from pipeline.seeding import derive_seed
-from pipeline.selection import RULES, UNBUDGETED
+from pipeline.selection.config import CuratedSubsetConfig
 from pipeline.selection.rule import Signals
+from pipeline.selection.rules import RULES, UNBUDGETED
+from pipeline.selection.schemas import CURATED_SUBSET
 
 
 def select_subset(signals: Signals, config: CuratedSubsetConfig) -> pl.DataFrame:

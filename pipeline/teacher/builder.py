@@ -5,9 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from pipeline.config import TeacherContextsConfig
+from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.questions import Demonstration, Questions, QuestionSet
-from pipeline.teacher.wording import Wording
 
 REACH = 4
 """Candidates looked at per one wanted: room for the target itself and near-duplicates, or for other answers."""
@@ -53,17 +52,18 @@ class ContextBuilder(Protocol):
         """
 
 
-def pick_distinct(target: Wording, ranked: Iterable[Choice], count: int) -> list[Choice]:
-    """Return the first ``count`` choices that are near-duplicates neither of the target nor of one another.
+def pick_distinct(target: str, group: str, ranked: Iterable[Choice], count: int) -> list[Choice]:
+    """Return the first ``count`` choices that are neither the target, nor of its ``group``, nor of one another's.
 
-    The target itself is its own near-duplicate, so it is never returned.
+    A group holds near-duplicates: as its context they would show the target its own solution.
     """
     picked: list[Choice] = []
-    taken = [target]
+    taken = {group}
     for choice in ranked:
-        if not any(choice.demonstration.wording.near(wording) for wording in taken):
+        shown = choice.demonstration
+        if shown.id != target and shown.group not in taken:
             picked.append(choice)
-            taken.append(choice.demonstration.wording)
+            taken.add(shown.group)
             if len(picked) == count:
                 break
     return picked

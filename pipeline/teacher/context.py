@@ -7,14 +7,15 @@ dropped, least similar first; the question and the assistant header always stay 
 import polars as pl
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.config import TeacherContextsConfig
 from pipeline.models import encode_chat
 from pipeline.prompts import render_demonstrations, render_teacher_prompt
 from pipeline.registry import look_up
-from pipeline.schemas import TEACHER_CONTEXTS
-from pipeline.teacher import BUILDERS
+from pipeline.rollouts.config import Prompting
 from pipeline.teacher.builder import Choice, ContextRequest, balance_answers
+from pipeline.teacher.builders import BUILDERS
+from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.questions import Questions, QuestionSet
+from pipeline.teacher.schemas import TEACHER_CONTEXTS
 
 
 def assemble_contexts(
@@ -22,6 +23,7 @@ def assemble_contexts(
     sources: Questions,
     tokenizer: PreTrainedTokenizerBase,
     config: TeacherContextsConfig,
+    prompting: Prompting,
     question_set: QuestionSet = "representative",
 ) -> pl.DataFrame:
     """Return TEACHER_CONTEXTS: one row per target, sorted by id.
@@ -32,6 +34,7 @@ def assemble_contexts(
         sources: The pool whose questions are shown.
         tokenizer: Tokenizer with chat template, to count tokens.
         config: Builder, number of demonstrations, budget and seed.
+        prompting: Wording of the student's prompt, whose options stand in the pool's order.
         question_set: Which neurons stand for a question.
 
     A target whose bare prompt exceeds ``config.max_teacher_tokens`` keeps its row, with an empty context.
@@ -39,11 +42,11 @@ def assemble_contexts(
     """
     builder, count = look_up(BUILDERS, config.builder, "teacher_contexts.builder"), config.n_demonstrations
     choices = builder(ContextRequest(targets, sources, config, question_set))
-    questions = targets.pool.select("id", "prompt").iter_rows()
-    rows = [
-        (target, *_fit(prompt, balance_answers(ranked, count), tokenizer, config.max_teacher_tokens))
-        for (target, prompt), ranked in zip(questions, choices, strict=True)
-    ]
+    questions = targets.pool.select("id", "question", "options", "permutation").iter_rows()
+    rows = []
+    for (target, *asked), ranked in zip(questions, choices, strict=True):
+        shown = balance_answers(ranked, count)
+        rows.append((target, *_fit(prompting.render(*asked), shown, tokenizer, config.max_teacher_tokens)))
     columns = pl.DataFrame(TEACHER_CONTEXTS.empty_table()).schema
     return pl.DataFrame(rows, schema=columns, orient="row").sort("id")
 

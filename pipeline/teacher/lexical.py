@@ -13,14 +13,15 @@ from pipeline.teacher.nearest import compare_all, show_nearest
 def lexical(request: ContextRequest) -> Iterator[list[Choice]]:
     """Yield the nearest questions with a majority by BM25 of their stems, which must be above 0, for the target's.
 
-    Stems in the normal form of ``Wording``; tokens, English stop words, formula (Lucene's) and its constants (k1 = 1.5,
+    Tokens, English stop words, formula (Lucene's) and its constants (k1 = 1.5,
     b = 0.75) are the library's defaults, without stemming. Rarity of words is that in the candidates. Exact for pools
     of any size.
     """
     shown = request.sources.demonstrations()
-    stems = zip(request.targets.pool["id"], (wording.stem for wording in request.targets.wordings()), strict=True)
-    asked = bm25s.tokenize([stem for _, stem in sorted(stems)], return_ids=False, show_progress=False)
-    documents = bm25s.tokenize([example.wording.stem for example in shown], show_progress=False)
+    targets = request.targets.pool.sort("id")["question"].to_list()
+    candidates = dict(request.sources.pool.select("id", "question").iter_rows())
+    asked = bm25s.tokenize(targets, return_ids=False, show_progress=False)
+    documents = bm25s.tokenize([candidates[example.id] for example in shown], show_progress=False)
     index = bm25s.BM25()
     if documents.vocab:  # the library cannot index documents without any word
         index.index(documents, show_progress=False)

@@ -25,9 +25,8 @@ def show_nearest(request: ContextRequest, shown: Sequence[Demonstration], search
     ``search`` counts targets by their id, ascending, and candidates as in ``shown``, which is sorted by id: so equal
     similarities are ordered by id, a content hash.
     """
-    ids = request.targets.pool["id"].to_list()
-    wordings = dict(zip(ids, request.targets.wordings(), strict=True))
-    keys, count, asked = sorted(ids), request.reach, REACH * request.reach
+    groups = dict(request.targets.pool.select("id", "group").iter_rows())
+    keys, count, asked = sorted(groups), request.reach, REACH * request.reach
     picked: dict[str, list[Choice]] = {}
     pending = np.arange(len(keys))
     while len(pending):
@@ -35,11 +34,11 @@ def show_nearest(request: ContextRequest, shown: Sequence[Demonstration], search
         for rows in np.split(pending, range(0, len(pending), max(1, _NEIGHBOURS // asked))[1:]):
             for row, ranked in zip(rows, _choices(shown, *search(rows, asked)), strict=True):
                 key = keys[row]
-                picked[key] = pick_distinct(wordings[key], ranked, count)
+                picked[key] = pick_distinct(key, groups[key], ranked, count)
                 if len(picked[key]) < count and len(ranked) == asked < len(shown):
                     exhausted.append(row)
         pending, asked = np.array(exhausted, dtype=np.int64), min(_GROWTH * asked, len(shown))
-    yield from (picked[key] for key in ids)
+    yield from (picked[key] for key in groups)
 
 
 def compare_all(compare: Callable[[NDArray[np.int64]], NDArray[np.float32]], n_candidates: int) -> Search:

@@ -8,9 +8,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.errors import ConfigError
-from pipeline.prompts import reorder_options
-from pipeline.schemas import RATIONALE_SCORES, STEM_SCORES, STEM_STATES
-from pipeline.teacher.wording import Wording
+from pipeline.neurons.schemas import RATIONALE_SCORES, STEM_SCORES, STEM_STATES
 
 QuestionSet = Literal["representative", "union"]
 """Which neurons stand for a question: those of its representative rollout, or of all its rollouts together."""
@@ -22,11 +20,12 @@ class Demonstration:
 
     id: str
     prompt: str
-    """As the rollout saw it, options in its order."""
+    """What the rollout saw, options in its order."""
     response: str
     answer: str
     """Pseudo-answer; the option's text for a question with options."""
-    wording: Wording
+    group: str
+    """Smallest id among the question's near-duplicates, as the stage ``pool`` found them."""
 
 
 def _no_rows(schema: pa.Schema) -> pl.LazyFrame:
@@ -41,7 +40,7 @@ class Questions:
     """
 
     pool: pl.DataFrame
-    """Questions, of schema RAW_POOL."""
+    """Questions, of schema POOL, or held-out ones of RAW_POOL, which are each a ``group`` of their own."""
     pseudo_labels: pl.DataFrame
     """Votes per question, of schema PSEUDO_LABELS."""
     rollouts: pl.LazyFrame
@@ -55,28 +54,23 @@ class Questions:
     stem_states: pl.LazyFrame = field(default_factory=lambda: _no_rows(STEM_STATES))
     """Mean hidden state of each question's stem, of schema STEM_STATES."""
 
+    def __post_init__(self) -> None:
+        """Give every question a group."""
+        if "group" not in self.pool.columns:
+            object.__setattr__(self, "pool", self.pool.with_columns(group="id"))
+
     def only(self, ids: Iterable[str]) -> Self:
         """Return the questions of ``ids``."""
         return replace(self, pool=self.pool.filter(pl.col("id").is_in(list(ids))))
 
-    def wordings(self) -> list[Wording]:
-        """Return the wording of each question, in the order of the pool."""
-        return [Wording.of(*row) for row in self.pool.select("question", "options").iter_rows()]
-
     def demonstrations(self) -> list[Demonstration]:
         """Return every question that has a majority with its representative rollout, sorted by id."""
         majority = self.pseudo_labels.lazy().select("id", "pseudo_answer", sample="representative").drop_nulls()
-        rollouts = self.rollouts.select("id", "sample", "response", order="permutation")
-        shown = self.pool.join(rollouts.join(majority, on=["id", "sample"]).collect(), on="id").sort("id")
+        rollouts = self.rollouts.select("id", "sample", "prompt", "response").join(majority, on=["id", "sample"])
+        shown = self.pool.select("id", "group").join(rollouts.collect(), on="id").sort("id")
         return [
-            Demonstration(
-                row["id"],
-                reorder_options(row["prompt"], row["question"], row["options"], row["permutation"], row["order"]),
-                row["response"],
-                row["pseudo_answer"],
-                Wording.of(row["question"], row["options"]),
-            )
-            for row in shown.iter_rows(named=True)
+            Demonstration(key, prompt, response, answer, group)
+            for key, group, _, prompt, response, answer in shown.iter_rows()
         ]
 
     def held(self, table: Literal["stem_scores", "rationale_scores", "stem_states"]) -> pl.LazyFrame:

@@ -10,11 +10,10 @@ from pipeline.teacher.builder import Choice, ContextRequest, pick_distinct
 def uniform(request: ContextRequest) -> Iterator[list[Choice]]:
     """Yield demonstrations drawn with a seed of the run's seed and the target's id, without a similarity."""
     shown = request.sources.demonstrations()
-    targets = zip(request.targets.pool["id"], request.targets.wordings(), strict=True)
-    for target, wording in targets:
+    for target, group in request.targets.pool.select("id", "group").iter_rows():
         order = _draw_all(len(shown), random.Random(derive_seed(request.config.seed, "context", target)))
         ranked = (Choice(shown[index], None) for index in order)
-        yield pick_distinct(wording, ranked, request.reach)
+        yield pick_distinct(target, group, ranked, request.reach)
 
 
 def _draw_all(count: int, rng: random.Random) -> Iterator[int]:

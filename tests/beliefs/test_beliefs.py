@@ -1,4 +1,4 @@
-"""Beliefs with and without context against a plain loop, and the stage on the tiny model."""
+"""Beliefs with and without context against a plain loop, and asked of the tiny model."""
 
 import math
 from collections import Counter
@@ -8,39 +8,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import chain
-from pipeline.artifacts import ArtifactStore, conform
-from pipeline.beliefs.beliefs import compare_beliefs
-from pipeline.config import ContextBeliefsConfig, ModelConfig, RolloutsConfig
-from pipeline.errors import ArtifactError
-from pipeline.models import load_tokenizer, model_fingerprint
+from pipeline.answers.read import read_answers
+from pipeline.beliefs.beliefs import compare_beliefs, pool_contexts
+from pipeline.beliefs.config import ContextBeliefsConfig
+from pipeline.beliefs.schemas import CONTEXT_BELIEFS
+from pipeline.generation.generator import PROMPT_TOO_LONG
 from pipeline.prompts import render_question, render_teacher_prompt
-from pipeline.rollouts.sampler import PROMPT_TOO_LONG, sample_rollouts
-from pipeline.schemas import CONTEXT_BELIEFS, NEURON_SCORES, POOL, PSEUDO_LABELS
+from pipeline.rollouts.config import RolloutsConfig
+from pipeline.rollouts.sample import Asking, sample_rollouts
+from pipeline.rollouts.schemas import SPECIAL_TOKEN_IN_PROMPT
+from pipeline.table import conform
 from pipeline.teacher.context import assemble_contexts
+from pipeline.teacher.questions import Questions
+from pipeline.votes.vote import ballots
 
-SAMPLING = RolloutsConfig(n_samples=2, max_new_tokens=4, temperature=0.7)
+SAMPLING = RolloutsConfig(n_samples=2, max_new_tokens=4, temperature=0.7, instruction="Say.")
 OPTIONS = ["w", "x", "y"]
 responses = st.lists(st.sampled_from([None, 0, 1, 2]), max_size=5)
-questions = st.dictionaries(st.sampled_from("pqrs"), st.tuples(responses, responses), min_size=1)
+answers_by_question = st.dictionaries(st.sampled_from("pqrs"), st.tuples(responses, responses), min_size=1)
 
 
 def table(answers, finish_reason="stop"):
-    """Build rollouts from {id: [option index, text of an open answer, or None for an abstention]}."""
+    """Build ballots from {id: [option index, text of an open answer, or None for an abstention]}."""
     rows = [
         {
             "id": key,
             "sample": sample,
             "answer": OPTIONS[answer] if isinstance(answer, int) else answer,
             "answer_index": answer if isinstance(answer, int) else None,
-            "logprobs": [-1.0],
+            "mean_logprob": -1.0,
             "finish_reason": finish_reason,
         }
         for key, given_answers in answers.items()
         for sample, answer in enumerate(given_answers)
     ]
     kinds = {"id": pl.String, "sample": pl.Int32, "answer": pl.String, "answer_index": pl.Int32}
-    return pl.DataFrame(rows, schema=kinds | {"logprobs": pl.List(pl.Float32), "finish_reason": pl.String})
+    return pl.DataFrame(rows, schema=kinds | {"mean_logprob": pl.Float64, "finish_reason": pl.String})
 
 
 def pool(ids, options=OPTIONS):
@@ -68,7 +71,7 @@ def naive_shares(answers):
     return pytest.approx([votes.count(option) / len(votes) for option in range(3)]) if votes else None
 
 
-@given(questions)
+@given(answers_by_question)
 def test_beliefs_are_those_of_a_plain_loop(drawn):
     plain, informed = ({key: sides[side] for key, sides in drawn.items()} for side in (0, 1))
     got = compared(plain, informed)
@@ -97,89 +100,62 @@ def test_open_answers_are_compared_by_what_they_mean():
     assert row["belief_shift"] == pytest.approx(naive_divergence([1, 1], [1, 2]))
 
 
-def test_a_prompt_that_got_no_response_is_no_shift():
-    row = compare_beliefs(pool("a"), table({"a": [0, 1]}), table({"a": [None] * 2}, PROMPT_TOO_LONG)).row(0, named=True)
+@pytest.mark.parametrize("reason", [PROMPT_TOO_LONG, SPECIAL_TOKEN_IN_PROMPT])
+def test_a_prompt_that_got_no_response_is_no_shift(reason):
+    row = compare_beliefs(pool("a"), table({"a": [0, 1]}), table({"a": [None] * 2}, reason)).row(0, named=True)
     assert (row["n_samples"], row["belief_shift"], row["informed_share"]) == (0, None, None)
 
 
-@pytest.fixture
-def sampled(tiny_folder, tmp_path):
-    """A store in which the tiny model has answered three questions, and the settings of the model."""
-    store, model = ArtifactStore(tmp_path), ModelConfig(path=str(tiny_folder))
-    asked = {
-        "a": ("Colour of grass?", ["green", "red"]),
-        "b": ("Two plus two?", ["4", "5"]),
-        "c": ("Is it?", ["y", "n"]),
-    }
-    text = dict.fromkeys(set(POOL.names) - {"permutation"}, "")
-    rows = [
-        text | {"id": key, "question": question, "options": options, "permutation": [1, 0]}
-        | {"prompt": render_question(question, options[::-1])}
-        for key, (question, options) in asked.items()
-    ]  # fmt: skip
-    labels = [
-        {"id": key, "state": "majority", "representative": 0, "n_votes": 2, "n_abstentions": 0, "vote_share": 1.0}
-        | {"pseudo_answer": asked[key][1][0], "pseudo_index": 0, "margin": 1.0, "entropy": 0.0, "effective_votes": 1.0}
-        for key in asked
-    ]  # fmt: skip
-    scores = [{"id": key, "sample": 0, "neurons": [1, 2], "scores": [1.0, 1.0]} for key in asked]
-    provenance = {"model": model_fingerprint(model)}
-    store_rows(store, "pool", POOL, rows)
-    chain.rollouts(store, model, SAMPLING)
-    store_rows(store, "pseudo_labels", PSEUDO_LABELS, labels)
-    store_rows(store, "neuron_scores", NEURON_SCORES, scores, provenance)
-    return store, model
+ASKED = {
+    "a": ("Colour of grass?", ["green", "red"]),
+    "b": ("Two plus two?", ["4", "5"]),
+    "c": ("Is it?", ["y", "n"]),
+}
+POOL = pl.DataFrame(
+    {"id": key, "group": key, "question": question, "options": options, "permutation": [1, 0]}
+    for key, (question, options) in ASKED.items()
+)
 
 
-def store_rows(store, name, schema, rows, provenance=()):
-    with store.write(name, name, dict(provenance)) as writer:
-        writer.append(name, pl.DataFrame(rows, schema=pl.DataFrame(schema.empty_table()).schema))
+def asked(tiny, contexts=None, **changes):
+    """Return rollouts and ballots of the pool."""
+    settings = SAMPLING.model_copy(update=changes)
+    asking = Asking.of(settings, settings)
+    rollouts = pl.concat(sample_rollouts(POOL, tiny, asking, contexts)).sort("id", "sample")
+    return rollouts, ballots(rollouts.lazy(), read_answers(rollouts, POOL, tiny.tokenizer).lazy())
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What the stage asks the model, with which settings, and what it gets."""
-    calls = []
-
-    def sample(pool, language_model, config):
-        calls.append((pool, config, pl.concat(sample_rollouts(pool, language_model, config))))
-        yield calls[-1][2]
-
-    monkeypatch.setattr("pipeline.beliefs.beliefs.sample_rollouts", sample)
-    return calls
+def questions(tiny):
+    """The pool with its rollouts, the first of which stand for their questions."""
+    labels = [{"id": key, "pseudo_answer": options[0], "representative": 0} for key, (_, options) in ASKED.items()]
+    scores = pl.LazyFrame({"id": key, "sample": 0, "neurons": [1, 2]} for key in ASKED)
+    rollouts, _ = asked(tiny)
+    return Questions(POOL, pl.DataFrame(labels), rollouts.lazy(), scores)
 
 
-def test_without_samples_the_stage_stores_an_empty_table_and_loads_no_model(sampled, monkeypatch):
-    monkeypatch.setattr(chain, "load_model", None)
-    assert not chain.context_beliefs(*sampled, ContextBeliefsConfig(n_samples=0)).cached
-    assert sampled[0].read("context_beliefs").is_empty()
-
-
-def test_every_question_is_asked_with_its_context_as_the_rollouts_were(sampled, asked):
-    store, model = sampled
+def test_every_question_is_asked_with_its_context_as_the_rollouts_were(tiny, questions):
     section = ContextBeliefsConfig(n_samples=3, builder="random", n_demonstrations=1, seed=5)
-    assert not chain.context_beliefs(store, model, section).cached
-    assert chain.context_beliefs(store, model, section).cached
-    ((questions, settings, _),) = asked
-    assert settings == SAMPLING.model_copy(update={"n_samples": 3, "seed": 5})
-    contexts = assemble_contexts(*[chain.stored_questions(store)] * 2, load_tokenizer(model), section)
-    assert (contexts["demonstration_ids"].list.len() == 1).all()
-    messages = [render_teacher_prompt(*row) for row in contexts.select("privileged_context", "prompt").iter_rows()]
-    assert questions.sort("id")["prompt"].to_list() == messages
-    beliefs = store.read("context_beliefs")
+    contexts = pool_contexts(questions, tiny.tokenizer, section, SAMPLING)
+    built = assemble_contexts(questions, questions, tiny.tokenizer, section, SAMPLING)
+    assert contexts == dict(built.select("id", "privileged_context").iter_rows())
+    assert (built["demonstration_ids"].list.len() == 1).all()
+    rollouts, informed = asked(tiny, contexts, n_samples=3, seed=5)
+    for key, prompt in rollouts.select("id", "prompt").iter_rows():
+        question, options = ASKED[key]
+        own = render_question(question, options[::-1], "Say.")
+        assert prompt == render_teacher_prompt(contexts[key], own)
+        assert prompt.startswith("Example\n")
+        assert own == built.row(by_predicate=pl.col("id") == key, named=True)["prompt"]
+    beliefs = compare_beliefs(POOL, asked(tiny)[1], informed)
+    conform(beliefs, CONTEXT_BELIEFS, "beliefs")
     assert beliefs["id"].to_list() == ["a", "b", "c"]
     assert beliefs["n_samples"].to_list() == [3, 3, 3]
 
 
-def test_the_draws_are_those_of_the_rollouts_so_no_context_is_no_shift(sampled, asked):
-    store, model = sampled
-    chain.context_beliefs(store, model, ContextBeliefsConfig(n_samples=2, builder="none"))
-    ((_, _, informed),) = asked
-    assert informed["response_ids"].equals(store.read("rollouts")["response_ids"])
-    assert store.read("context_beliefs")["belief_shift"].to_list() == [0, 0, 0]
-
-
-def test_rollouts_of_other_weights_are_refused(sampled):
-    store, model = sampled
-    with pytest.raises(ArtifactError, match="materialize 'rollouts' again"):
-        chain.context_beliefs(store, model.model_copy(update={"dtype": "bfloat16"}), ContextBeliefsConfig())
+def test_the_draws_are_those_of_the_rollouts_so_no_context_is_no_shift(tiny, questions):
+    section = ContextBeliefsConfig(n_samples=2, builder="none")
+    plain, beliefs = asked(tiny)
+    rollouts, informed = asked(tiny, pool_contexts(questions, tiny.tokenizer, section, SAMPLING))
+    assert rollouts["response_ids"].equals(plain["response_ids"])
+    assert compare_beliefs(POOL, beliefs, informed)["belief_shift"].to_list() == [0, 0, 0]

@@ -6,8 +6,10 @@ from itertools import permutations
 import polars as pl
 import pytest
 
-from pipeline.config import PROJECT_ROOT, PoolConfig, RawPoolConfig
+from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.contamination import EVIDENCE_SCHEMA, contaminated
+from pipeline.paths import PROJECT_ROOT
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data" / "sciknoweval"

@@ -3,8 +3,9 @@
 import polars as pl
 import pytest
 
-from pipeline.config import PROJECT_ROOT, RawPoolConfig
 from pipeline.deduplication.families import stem_families, templates
+from pipeline.paths import PROJECT_ROOT
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data" / "sciknoweval"

@@ -7,10 +7,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.config import PROJECT_ROOT, PoolConfig, RawPoolConfig
 from pipeline.deduplication import near_duplicates as module
+from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.features import Features, RarityWeights
 from pipeline.deduplication.near_duplicates import near_duplicates
+from pipeline.paths import PROJECT_ROOT
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
 
 VOCABULARY = [f"{a}{b}{c}" for a in "bdfgklmn" for b in "aeiou" for c in "rstvz"]

@@ -2,10 +2,11 @@
 
 import polars as pl
 
-from pipeline.artifacts import conform
-from pipeline.config import PoolConfig
+from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.prune import prune
-from pipeline.schemas import CONTAMINATION, DROPPED, POOL, RAW_POOL
+from pipeline.deduplication.schemas import CONTAMINATION, DROPPED, POOL
+from pipeline.pool.schemas import RAW_POOL
+from pipeline.table import conform
 
 STEMS = [
     "Which enzyme unwinds the double helix before replication starts",
@@ -24,7 +25,6 @@ def raw(stems, prefix, domain="biology"):
             "id": f"{prefix}{i}",
             "question": stem,
             "options": [f"{stem[-6:]} {x}" for x in "vwxy"],
-            "prompt": stem,
             "source": f"{prefix}:{i}",
             **same,
         }

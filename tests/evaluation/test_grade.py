@@ -3,11 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.artifacts import conform
+from pipeline.answers.equivalence import normalise_answer
+from pipeline.answers.schemas import ANSWERS
 from pipeline.errors import CurationError
 from pipeline.evaluation.grade import grade
-from pipeline.rollouts.equivalence import normalise_answer
-from pipeline.schemas import GOLD_LABELS, PREDICTIONS, ROLLOUTS
+from pipeline.evaluation.schemas import PREDICTIONS
+from pipeline.pool.schemas import GOLD_LABELS
+from pipeline.table import conform
 
 
 def table(schema, rows):
@@ -15,7 +17,7 @@ def table(schema, rows):
     return pl.DataFrame([dict.fromkeys(schema.names) | row for row in rows], schema=empty.schema)
 
 
-def rollout(question, sample=0, answer=None, index=None):
+def stated(question, sample=0, answer=None, index=None):
     return {"id": question, "sample": sample, "answer": answer, "answer_index": index}
 
 
@@ -27,18 +29,18 @@ GOLD = table(GOLD_LABELS, [label("choice", "salt", 1), label("open", "0.50")])
 
 
 def test_choice_questions_go_by_option_and_open_ones_by_text():
-    rollouts = table(
-        ROLLOUTS,
+    answers = table(
+        ANSWERS,
         [
-            rollout("choice", 0, "salt", 1),
-            rollout("choice", 1, "salt", 2),  # another option that happens to read the same
-            rollout("choice", 2),
-            rollout("open", 0, " .5. "),
-            rollout("open", 1, "a half"),
-            rollout("open", 2),
+            stated("choice", 0, "salt", 1),
+            stated("choice", 1, "salt", 2),  # another option that happens to read the same
+            stated("choice", 2),
+            stated("open", 0, " .5. "),
+            stated("open", 1, "a half"),
+            stated("open", 2),
         ],
     )
-    graded = grade(rollouts, GOLD, "untouched", "in_domain")
+    graded = grade(answers, GOLD, "untouched", "in_domain")
     assert graded["correct"].to_list() == [True, False, False, True, False, False]
     assert graded["sample"].to_list() == [0, 1, 2, 0, 1, 2]
     assert graded["gold_index"].to_list() == [1, 1, 1, None, None, None]
@@ -47,22 +49,22 @@ def test_choice_questions_go_by_option_and_open_ones_by_text():
 
 
 def test_tables_without_any_answer_or_index_are_graded():
-    rollouts = pl.DataFrame({name: [None] for name in ROLLOUTS.names}).with_columns(id=pl.lit("open"), sample=0)
-    assert grade(rollouts, GOLD, "untouched", "in_domain")["correct"].to_list() == [False]
+    answers = pl.DataFrame({name: [None] for name in ANSWERS.names}).with_columns(id=pl.lit("open"), sample=0)
+    assert grade(answers, GOLD, "untouched", "in_domain")["correct"].to_list() == [False]
 
 
 def test_questions_without_gold_are_left_out_and_counted(caplog):
-    rollouts = table(ROLLOUTS, [rollout("open", 0, "0.5"), rollout("other", 0, "1"), rollout("other", 1, "1")])
-    assert grade(rollouts, GOLD, "untouched", "in_domain")["id"].to_list() == ["open"]
+    answers = table(ANSWERS, [stated("open", 0, "0.5"), stated("other", 0, "1"), stated("other", 1, "1")])
+    assert grade(answers, GOLD, "untouched", "in_domain")["id"].to_list() == ["open"]
     assert "1 of 2 questions have no gold label" in caplog.text
 
 
 def test_refuses_no_gold_and_doubled_gold():
-    rollouts = table(ROLLOUTS, [rollout("other", 0, "1")])
+    answers = table(ANSWERS, [stated("other", 0, "1")])
     with pytest.raises(CurationError, match=r"none of the 1 questions.*answer_column"):
-        grade(rollouts, GOLD, "untouched", "in_domain")
+        grade(answers, GOLD, "untouched", "in_domain")
     with pytest.raises(CurationError, match="'open' has several"):
-        grade(rollouts, pl.concat([GOLD, GOLD.tail(1)]), "untouched", "in_domain")
+        grade(answers, pl.concat([GOLD, GOLD.tail(1)]), "untouched", "in_domain")
 
 
 @pytest.mark.parametrize(

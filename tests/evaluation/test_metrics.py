@@ -4,13 +4,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.artifacts import conform
-from pipeline.config import EvaluationConfig
 from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import expected_calibration_error
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
+from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.metrics import DIFFERENCES, METRIC_NAMES, summarise
-from pipeline.schemas import METRICS, PREDICTIONS
+from pipeline.evaluation.schemas import METRICS, PREDICTIONS
+from pipeline.table import conform
 
 CONFIG = EvaluationConfig(n_resamples=400)
 GOLD = 0

@@ -2,12 +2,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline.config import EvaluationConfig
 from pipeline.errors import CurationError
+from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.metrics import summarise
 from pipeline.evaluation.report import reliability_diagram, render_table, write_report
+from pipeline.evaluation.schemas import PREDICTIONS
 from pipeline.plots import histogram
-from pipeline.schemas import PREDICTIONS
 
 CONFIG = EvaluationConfig(n_resamples=200, seed=7)
 PNG = b"\x89PNG\r\n"

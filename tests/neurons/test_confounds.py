@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from pipeline.neurons.confounds import describe_confounds
-from pipeline.schemas import NEURON_SIZES
+from pipeline.neurons.schemas import NEURON_SIZES
 
 N_QUESTIONS, N_SAMPLES = 30, 3
 

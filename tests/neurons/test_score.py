@@ -6,15 +6,17 @@ import pytest
 import torch
 from transformers import Phi3Config, Phi3ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from pipeline.artifacts import conform
-from pipeline.config import NeuronScoresConfig
+from pipeline.answers.schemas import ANSWERS
 from pipeline.errors import ModelError, UnsupportedModelError
 from pipeline.models import LanguageModel
 from pipeline.neurons import score
 from pipeline.neurons.collector import collect_activations
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.contribution import contributions, token_alignment, unembedding_rows
-from pipeline.neurons.score import NeuronScorer
-from pipeline.schemas import ARTIFACTS, ROLLOUTS
+from pipeline.neurons.score import NeuronScorer, scorable
+from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.stages import CATALOGUE
+from pipeline.table import conform
 
 D, M, L, V = 32, 48, 3, 90
 SMALL = {"top_k": 150, "top_k_per_layer": 20, "chunk_tokens": 5}
@@ -36,17 +38,24 @@ def language_model():
     return build()
 
 
+def no_rows(schema):
+    return pl.LazyFrame(pl.DataFrame(schema.empty_table()))
+
+
+SCORABLE = scorable(no_rows(ROLLOUTS), no_rows(ANSWERS)).collect_schema()
+
+
 def rollout_table(lengths):
     """Rollouts of random tokens with the given (prompt, response) lengths."""
     rng = np.random.default_rng(0)
     rows = []
     for i, (n_prompt, n_response) in enumerate(lengths):
-        row = dict.fromkeys(ROLLOUTS.names, None)
+        row = dict.fromkeys(SCORABLE)
         row |= {"id": f"q{i // 2}", "sample": i % 2, "logprobs": rng.normal(size=n_response).tolist()}
         row |= {"self_certainty": float(i)}
         row |= {"prompt_ids": rng.integers(V, size=n_prompt), "response_ids": rng.integers(V, size=n_response)}
         rows.append(row)
-    return pl.DataFrame(rows, schema=pl.DataFrame(ROLLOUTS.empty_table()).schema)
+    return pl.DataFrame(rows, schema=SCORABLE)
 
 
 ROWS = rollout_table([(4, 11), (1, 1), (9, 23), (5, 4), (3, 12), (6, 9), (2, 30), (7, 8)])
@@ -55,7 +64,7 @@ ROWS = rollout_table([(4, 11), (1, 1), (9, 23), (5, 4), (3, 12), (6, 9), (2, 30)
 def run(rollouts, language_model, **settings):
     tables = NeuronScorer(language_model, NeuronScoresConfig(**settings)).score(rollouts)
     for name, table in tables._asdict().items():
-        conform(table, ARTIFACTS["neuron_scores"][name], name)
+        conform(table, CATALOGUE["neuron_scores"][name], name)
     return tables
 
 

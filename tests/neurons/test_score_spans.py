@@ -7,46 +7,57 @@ import polars as pl
 import pytest
 import torch
 
-from pipeline.artifacts import conform
-from pipeline.config import NeuronScoresConfig
+from pipeline.answers.schemas import ANSWERS
 from pipeline.models import LanguageModel
-from pipeline.neurons.score import NeuronScorer
-from pipeline.schemas import ARTIFACTS, ROLLOUTS
+from pipeline.neurons.config import NeuronScoresConfig
+from pipeline.neurons.score import COLUMNS, NeuronScorer, scorable
+from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.stages import CATALOGUE
+from pipeline.table import conform
 
 SMALL = {"top_k": 90, "top_k_per_layer": 25, "chunk_tokens": 5}
 VOCABULARY = range(4, 200)
 
 
-def rollout_table(n_questions=4, n_samples=2):
-    """Rollouts of random tokens; question q1 has no known stem, and samples 1 abstain."""
-    rng, rows = np.random.default_rng(0), []
+def empty(schema):
+    return pl.DataFrame(schema.empty_table()).schema
+
+
+def sampled(n_questions=4, n_samples=2):
+    """Rollouts of random tokens and their answers; question q1 has no known stem, and samples 1 abstain."""
+    rng, rollouts, answers = np.random.default_rng(0), [], []
     for question in range(n_questions):
         prompt = rng.integers(VOCABULARY.start, VOCABULARY.stop, 8 + 5 * question)
         for sample in range(n_samples):
             response = rng.integers(VOCABULARY.start, VOCABULARY.stop, rng.integers(6, 20))
-            row = dict.fromkeys(ROLLOUTS.names, None)
-            row |= {
-                "id": f"q{question}",
-                "sample": sample,
-                "prompt_ids": prompt,
-                "response_ids": response,
-                "logprobs": [],
-            }
-            if question != 1:
-                row |= {"stem_start": 1 + question, "stem_stop": 6 + 4 * question}
-            if sample != 1:
-                row |= {"answer_start": len(response) - 5, "answer_stop": len(response) - 2}
-            rows.append(row)
-    return pl.DataFrame(rows, schema=pl.DataFrame(ROLLOUTS.empty_table()).schema)
+            key = {"id": f"q{question}", "sample": sample}
+            said = {"prompt_ids": prompt, "response_ids": response, "logprobs": []}
+            stem = {"stem_start": 1 + question, "stem_stop": 6 + 4 * question} if question != 1 else {}
+            stated = {"answer_start": len(response) - 5, "answer_stop": len(response) - 2} if sample != 1 else {}
+            rollouts.append(dict.fromkeys(ROLLOUTS.names) | key | said | stem)
+            answers.append(dict.fromkeys(ANSWERS.names) | key | stated)
+    return pl.DataFrame(rollouts, schema=empty(ROLLOUTS)), pl.DataFrame(answers, schema=empty(ANSWERS))
 
 
-ROWS = rollout_table()
+ROLLOUT_ROWS, ANSWER_ROWS = sampled()
+ROWS = scorable(ROLLOUT_ROWS.lazy(), ANSWER_ROWS.lazy()).collect()
+
+
+def test_scorable_rollouts_are_the_rollouts_in_their_order_with_the_place_of_their_answer():
+    shuffled = ROLLOUT_ROWS.sample(fraction=1, shuffle=True, seed=3)
+    got = scorable(shuffled.lazy(), ANSWER_ROWS.lazy()).collect()
+    assert got.columns == list(COLUMNS)
+    assert got.drop("answer_start", "answer_stop").equals(shuffled.select(got.columns[:-2]))
+    stated = {(row[0], row[1]): row[2:] for row in ANSWER_ROWS.select("id", "sample", *COLUMNS[-2:]).iter_rows()}
+    for row in got.iter_rows(named=True):
+        assert (row["answer_start"], row["answer_stop"]) == stated[row["id"], row["sample"]]
+    assert got["answer_start"].null_count() == 4
 
 
 def run(rollouts, model, **settings):
     tables = NeuronScorer(model, NeuronScoresConfig(**settings)).score(rollouts)
     for name, table in tables._asdict().items():
-        conform(table, ARTIFACTS["neuron_scores"][name], name)
+        conform(table, CATALOGUE["neuron_scores"][name], name)
     return tables
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import NeuronScoresConfig
+from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.topk import Chunk, make_cut
 
 CPU = torch.device("cpu")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.pool import lines
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
 from pipeline.pool.reader import READERS, find_sources, read_rows
 

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.artifacts import conform
-from pipeline.config import PROJECT_ROOT, RawPoolConfig
 from pipeline.errors import ArtifactError, SourceError
+from pipeline.paths import PROJECT_ROOT
 from pipeline.pool import ingest
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Batch, IngestCounts, Ingestion, check_counts
 from pipeline.pool.question import content_id
-from pipeline.prompts import render_question
-from pipeline.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
+from pipeline.pool.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
+from pipeline.table import conform
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data"
 GOOD = {"question": "Which?", "options": ["red", "blue"], "answer": "B", "domain": "rocks"}
@@ -53,13 +53,13 @@ def jsonl(folder: Path, rows: list[Any]) -> Path:
     return path
 
 
-def test_kept_row_is_clean_and_rendered(tmp_path: Path) -> None:
+def test_kept_row_is_clean(tmp_path: Path) -> None:
     row = {"question": "  Cafe\u0301? ", "options": [" 1.5", 2], "answer": "B", "domain": "d"}
-    whole, _ = run(jsonl(tmp_path, [row, {"question": "Open?"}]), instruction="Go.", open_instruction="Say.")
+    whole, _ = run(jsonl(tmp_path, [row, {"question": "Open?"}]))
     first, second = whole.raw_pool.to_dicts()
     assert (first["question"], first["options"], first["domain"]) == ("Caf\u00e9?", ["1.5", "2"], "d")
-    assert first["prompt"] == "Caf\u00e9?\nA. 1.5\nB. 2\n\nGo."
-    assert (second["options"], second["domain"], second["prompt"]) == ([], "", "Open?\n\nSay.")
+    assert first["permutation"] == [0, 1]
+    assert (second["options"], second["domain"], second["permutation"]) == ([], "", [])
     assert whole.gold_labels.rows() == [(first["id"], "2", 1)]
 
 
@@ -213,22 +213,20 @@ N_OPTIONS = st.integers(2, 26)
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(N_OPTIONS, min_size=1, max_size=5, unique=True), st.randoms(use_true_random=False), st.integers(0, 9))
-def test_permuted_options_are_shown_in_the_order_stored(tmp_path_factory, sizes, random, seed) -> None:
+def test_options_are_permuted_by_seed_and_question_only(tmp_path_factory, sizes, random, seed) -> None:
     folder = tmp_path_factory.mktemp("permuted")
     rows = [GOOD | {"question": f"q{n}", "options": [f"o{i}" for i in range(n)], "answer": 1} for n in sizes]
     shuffled = random.sample(rows, len(rows))
-    whole = run(jsonl(folder, rows), permute_options=True, seed=seed, instruction="")[0]
-    other = run(jsonl(folder, shuffled), permute_options=True, seed=seed, instruction="")[0]
-    plain = run(jsonl(folder, rows), instruction="")[0]
-    shown = ["id", "options", "permutation", "prompt"]
+    whole = run(jsonl(folder, rows), permute_options=True, seed=seed)[0]
+    other = run(jsonl(folder, shuffled), permute_options=True, seed=seed)[0]
+    plain = run(jsonl(folder, rows))[0]
+    shown = ["id", "options", "permutation"]
     assert whole.raw_pool.select(shown).sort("id").equals(other.raw_pool.select(shown).sort("id"))
     assert whole.raw_pool.select("id", "options").equals(plain.raw_pool.select("id", "options"))
     assert whole.gold_labels.equals(plain.gold_labels)
     assert plain.raw_pool["permutation"].to_list() == [list(range(n)) for n in sizes]
     for row in whole.raw_pool.iter_rows(named=True):
         assert sorted(row["permutation"]) == list(range(len(row["options"])))
-        expected = render_question(row["question"], [row["options"][index] for index in row["permutation"]])
-        assert row["prompt"] == expected
 
 
 def test_every_option_comes_to_every_letter(tmp_path: Path) -> None:

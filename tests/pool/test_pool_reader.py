@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.pool import delimited, lines
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.reader import find_sources, read_rows
 from pipeline.pool.source import Problem, SourceRow
 

@@ -1,21 +1,27 @@
-"""What a path may mean: a file, a folder, a pattern, compressed files, a data set; and its digest."""
+"""What a path may mean: a file, a folder, a pattern, compressed files, a URL, a data set; and its digest."""
 
 import gzip
 import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import datasets
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFile
 
-from pipeline.config import RawPoolConfig
 from pipeline.errors import SourceError
 from pipeline.pool import huggingface
+from pipeline.pool.config import RawPoolConfig
+from pipeline.pool.files import ending
 from pipeline.pool.reader import find_sources, read_rows
 from pipeline.pool.source import Source
 
 ROWS = [{"question": f"q{i}", "options": ["a", "b"], "answer": "B", "domain": "d"} for i in range(5)]
+PUBLISHED = {"answer_index": 1, "cot_content": "", "category": "law", "src": "x"}
 TEXT = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 
 
@@ -35,9 +41,15 @@ def test_compressed_files_give_the_same_rows(tmp_path: Path, suffix: str, compre
     # A concatenation of compressed files is one, as the tools of all four formats have it.
     path.write_bytes(compress(TEXT) + compress(TEXT))
     assert [row.values for row in read(path)] == [*ROWS, *ROWS]
-    if suffix in ("bz2", "xz"):
-        path.write_bytes(compress(TEXT) + bytes(20_000) + compress(TEXT) + bytes(4))
-        assert [row.values for row in read(path)] == [*ROWS, *ROWS]
+
+
+@pytest.mark.parametrize("suffix", ["bz2", "xz"], indirect=True)
+def test_zeros_between_streams_are_refused_not_taken_for_the_end(tmp_path: Path, suffix: str, compress) -> None:
+    for rest in (bytes(4), bytes(20_000) + compress(TEXT)):  # padding, which Python's decompressors do not know
+        (tmp_path / f"pool.jsonl.{suffix}").write_bytes(compress(TEXT) + rest)
+        *good, last = read(tmp_path / f"pool.jsonl.{suffix}")
+        assert [row.values for row in good] == ROWS
+        assert last.parsed.reason == "damaged_file"
 
 
 @pytest.mark.parametrize("format_", ["jsonl", "csv"])
@@ -115,6 +127,80 @@ def test_digest_follows_every_file(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(TEXT)
     assert Source("s", tmp_path).digest() != before
     assert Source("s", tmp_path, revision="abc").digest() == "abc"
+
+
+@pytest.fixture
+def remote() -> Iterator[Callable[..., str]]:
+    """Writes a file into a file system that is not the disk, and returns its URL."""
+    file_system = fsspec.filesystem("memory")
+
+    def write(name: str, content: bytes) -> str:
+        file_system.pipe(f"/pools/{name}", content)
+        return f"memory://pools/{name}"
+
+    yield write
+    file_system.rm("/pools", recursive=True)
+
+
+def test_a_url_is_read_like_the_file_on_disk(tmp_path: Path, remote, suffix: str, compress) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "pool.parquet")
+    pq.write_table(pa.Table.from_pylist([row | PUBLISHED for row in ROWS]), tmp_path / "mmlu.pq")
+    (tmp_path / "pool.csv").write_bytes(b'question,answer\n"two\nlines",B\nshort\n\xff,A\n')
+    (tmp_path / f"pool.jsonl.{suffix}").write_bytes(compress(TEXT))
+    (tmp_path / f"cut.jsonl.{suffix}").write_bytes(compress(TEXT)[:-4])
+    for path in sorted(tmp_path.iterdir()):
+        config = RawPoolConfig(path=str(path))
+        on_disk, (source,) = list(read_rows(find_sources(config), config)), find_sources(config)
+        (there,) = find_sources(config.model_copy(update={"path": remote(path.name, path.read_bytes())}))
+        got = list(read_rows([there], config))
+        assert [(row.place, row.values, row.raw) for row in got] == [
+            (row.place, row.values, row.raw) for row in on_disk
+        ]
+        assert there.digest() == source.digest()
+
+
+def test_a_pattern_of_urls_names_files_from_its_fixed_part(remote) -> None:
+    for name in ("x/1.jsonl", "x/y/2.jsonl", "x/3.txt", "x/4.jsonl.gz"):
+        url = remote(name, gzip.compress(TEXT) if name.endswith("gz") else TEXT)
+    folder = url.rpartition("/")[0]
+    assert list(dict.fromkeys(row.source for row in read(f"{folder}/*.jsonl*"))) == ["1.jsonl", "4.jsonl.gz"]
+    assert {row.source for row in read(f"{folder}/**/[12].jsonl")} == {"1.jsonl", "y/2.jsonl"}
+    with pytest.raises(SourceError, match=r"ending '\.txt'"):
+        read(f"{folder}/*")
+    for missing in ("*.csv", "none.jsonl", "y"):
+        with pytest.raises(SourceError, match=rf"no file at memory://pools/x/{re.escape(missing)}, or none that can"):
+            read(f"{folder}/{missing}")
+
+
+def test_a_file_system_without_its_package_is_one_line(tmp_path: Path) -> None:
+    fsspec.register_implementation("lacking", "no_such_package.FileSystem", errtxt="Install no_such_package")
+    for url, message in (("lacking://a.jsonl", "Install no_such_package"), ("nosuch://a.jsonl", "nosuch")):
+        with pytest.raises(SourceError, match=rf"^{url} cannot be opened \(.*{message}.*\): .*") as caught:
+            read(url)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_connection_that_breaks_is_a_row(tmp_path: Path, remote, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    config = RawPoolConfig(path=remote(name, TEXT if name == "a.jsonl" else (tmp_path / name).read_bytes()))
+    sources = find_sources(config)
+
+    class LostError(Exception):  # clients have errors that are no OSError
+        pass
+
+    def lose(*_: object) -> int:
+        raise LostError("connection lost")
+
+    monkeypatch.setattr(MemoryFile, "readinto", lose, raising=False)
+    (row,) = read_rows(sources, config.model_copy(update={"format": name.partition(".")[2]}))
+    assert row.parsed.reason == "damaged_file"
+    assert "connection lost" in row.parsed.detail
+
+
+def test_a_query_is_no_part_of_the_ending() -> None:
+    assert ending("https://host/pool.jsonl.gz?download=1.csv") == ".jsonl"
+    assert ending("what?.csv") == ".csv"
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
-from pipeline.artifacts import ArtifactStore
-from pipeline.chain import raw_pool
-from pipeline.config import RawPoolConfig
+from pipeline.chain import materialize
+from pipeline.model_config import ModelConfig
+from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
+from pipeline.pool.stage import RAW_POOL_STAGE
 from pipeline.pool.statistics import N_SHOWN, count_table
+from pipeline.stages import open_store
 
 
 def write(folder: Path, answer: object) -> RawPoolConfig:
@@ -48,9 +50,9 @@ def test_notes_of_pool_and_quarantine_say_nothing_of_answers(tmp_path: Path) -> 
     for answer in ("A", "neither", None):
         folder = tmp_path / str(answer)
         folder.mkdir()
-        store = ArtifactStore(folder / "run")
-        raw_pool(store, write(folder, answer))
-        notes[answer] = [store.require(name).notes for name in ("raw_pool", "quarantine", "gold_labels")]
+        run = open_store(folder / "data").run("test")
+        materialize(RAW_POOL_STAGE, write(folder, answer), ModelConfig(), run)
+        notes[answer] = [run.require(name).manifest.notes for name in ("raw_pool", "quarantine", "gold_labels")]
     for pool, quarantine, _ in notes.values():
         assert pool == quarantine == notes["A"][0]
     assert [gold for _, _, gold in notes.values()] == [

@@ -11,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from pipeline.beliefs.schemas import CONTEXT_BELIEFS
 from pipeline.errors import ConfigError
+from pipeline.neurons.schemas import NEURON_SCORES, NEURON_SIZES
+from pipeline.pool.schemas import RAW_POOL
 from pipeline.retrieval.sets import NeuronSets, jaccard
-from pipeline.schemas import CONTEXT_BELIEFS, NEURON_SCORES, NEURON_SIZES, PSEUDO_LABELS, RAW_POOL
 from pipeline.seeding import derive_seed
-from pipeline.selection import RULES
 from pipeline.selection.coverage import greedy_cover
 from pipeline.selection.rule import Signals
+from pipeline.selection.rules import RULES
+from pipeline.votes.schemas import PSEUDO_LABELS
 
 
 def empty(schema):

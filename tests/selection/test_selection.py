@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.artifacts import conform
-from pipeline.choices import RuleName
-from pipeline.config import CuratedSubsetConfig
 from pipeline.errors import ConfigError
-from pipeline.schemas import CURATED_SUBSET
-from pipeline.selection import RULES
+from pipeline.selection.config import CuratedSubsetConfig, RuleName
 from pipeline.selection.rule import Signals
+from pipeline.selection.rules import RULES
+from pipeline.selection.schemas import CURATED_SUBSET
 from pipeline.selection.subset import select_subset
+from pipeline.table import conform
 
 
 def signals(sizes, shares=None, domains=None):

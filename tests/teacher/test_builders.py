@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import TeacherContextsConfig
 from pipeline.errors import ConfigError
-from pipeline.prompts import render_question
-from pipeline.teacher import BUILDERS
+from pipeline.rollouts.config import Prompting
 from pipeline.teacher.builder import REACH, Choice, ContextRequest, balance_answers
+from pipeline.teacher.builders import BUILDERS
+from pipeline.teacher.config import TeacherContextsConfig
 from pipeline.teacher.nearest import compare_all
 from pipeline.teacher.questions import Demonstration, Questions
-from pipeline.teacher.wording import Wording
 
 INTS, FLOATS = pl.List(pl.Int32), pl.List(pl.Float32)
 KINDS = {"neurons": INTS, "state": FLOATS}
@@ -26,24 +25,23 @@ STEMS = {"t": "Target?", "a": "Other?", "b": "Third?", "c": "Fourth?", "d": "Fif
 
 def questions(stems, **tables):
     """Build questions {id: stem} with two rollouts, the second representative, and the tables given by column."""
-    ids = list(stems)
+    ids, prompting = list(stems), Prompting(instruction="Say X.")
     pool = {
         "id": ids,
         "question": list(stems.values()),
         "options": [OPTIONS] * len(ids),
         "permutation": [[0, 1, 2]] * len(ids),
-        "prompt": [f"{render_question(stem, OPTIONS)}\n\nSay X." for stem in stems.values()],
     }
     labels = {"id": ids, "pseudo_answer": ["red"] * len(ids), "representative": [1] * len(ids)}
     rollouts = [
-        {"id": key, "sample": sample, "response": f"{key}-{sample}", "permutation": order}
-        for key in ids
+        {"id": key, "sample": sample, "response": f"{key}-{sample}", "prompt": prompting.render(stem, OPTIONS, order)}
+        for key, stem in stems.items()
         for sample, order in enumerate(([0, 1, 2], [2, 0, 1]))
     ]
     return Questions(
         pl.DataFrame(pool, schema_overrides={"permutation": INTS}),
         pl.DataFrame(labels, schema_overrides={"representative": pl.Int32}),
-        pl.LazyFrame(rollouts, schema_overrides={"permutation": INTS, "sample": pl.Int32}),
+        pl.LazyFrame(rollouts, schema_overrides={"sample": pl.Int32}),
         pl.LazyFrame(schema={"id": pl.String, "sample": pl.Int32, "neurons": INTS}),
         **{name: pl.LazyFrame(columns, schema_overrides=KINDS) for name, columns in tables.items()},
     )
@@ -170,8 +168,7 @@ def test_demonstrations_show_the_prompt_that_their_rollout_saw():
 
 
 def choices(answers):
-    wording = Wording.of("", [])
-    return [Choice(Demonstration(str(i), "", "", answer, wording), None) for i, answer in enumerate(answers)]
+    return [Choice(Demonstration(str(i), "", "", answer, str(i)), None) for i, answer in enumerate(answers)]
 
 
 @given(st.lists(st.sampled_from("abc")), st.integers(1, 8))

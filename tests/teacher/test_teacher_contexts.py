@@ -9,20 +9,20 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.artifacts import conform
-from pipeline.choices import BuilderName
-from pipeline.config import TeacherContextsConfig
 from pipeline.errors import ConfigError
 from pipeline.models import encode_chat
 from pipeline.prompts import render_demonstrations, render_question, render_teacher_prompt
 from pipeline.retrieval.sets import jaccard
-from pipeline.schemas import TEACHER_CONTEXTS
-from pipeline.teacher import BUILDERS
-from pipeline.teacher.context import assemble_contexts
+from pipeline.rollouts.config import Prompting
+from pipeline.table import conform
+from pipeline.teacher import context
+from pipeline.teacher.builders import BUILDERS
+from pipeline.teacher.config import BuilderName, TeacherContextsConfig
 from pipeline.teacher.questions import Questions
+from pipeline.teacher.schemas import TEACHER_CONTEXTS
 from pipeline.teacher.uniform import _draw_all
-from pipeline.teacher.wording import Wording
 
+PLAIN = Prompting(instruction="", open_instruction="")
 TEMPLATE = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}<|assistant|>"
 
 
@@ -37,31 +37,39 @@ def tokenizer():
     return fast
 
 
+def groups_of(entries):
+    """Return the group of each id: the smallest one of those that ask the same, up to case."""
+    stems = {key: entry[0].casefold() for key, entry in entries.items()}
+    return {key: min(other for other in stems if stems[other] == stem) for key, stem in stems.items()}
+
+
 def question_tables(entries):
     """Build Questions from {id: (question, options, [neurons per rollout], representative or None)}.
 
-    The stem's neurons are those of the first rollout, and its state says which.
+    Questions that differ in case are near-duplicates. The stem's neurons are those of the first rollout, and
+    its state says which.
     """
     pool, labels, rollouts, scores, stems, states = [], [], [], [], [], []
+    groups = groups_of(entries)
     for key, (question, options, neuron_sets, representative) in entries.items():
-        shown = {"permutation": list(range(len(options))), "prompt": render_question(question, options)}
-        pool.append({"id": key, "question": question, "options": options, **shown})
+        order, prompt = list(range(len(options))), render_question(question, options)
+        pool.append({"id": key, "question": question, "options": options, "permutation": order, "group": groups[key]})
         answer = None if representative is None else f"answer {len(neuron_sets[representative]) % 2}"
         labels.append({"id": key, "representative": representative, "pseudo_answer": answer})
         for sample, neurons in enumerate(neuron_sets):
             response = f"because {key}-{sample}. Answer: A"
-            rollouts.append({"id": key, "sample": sample, "response": response, "permutation": shown["permutation"]})
+            rollouts.append({"id": key, "sample": sample, "prompt": prompt, "response": response})
             scores.append({"id": key, "sample": sample, "neurons": sorted(neurons)})
         stems.append({"id": key, "neurons": sorted(neuron_sets[0])})
         states.append({"id": key, "state": [float(n in neuron_sets[0]) for n in range(60)]})
     ints, strings, sample = pl.List(pl.Int32), pl.List(pl.String), {"sample": pl.Int32}
-    texts = {"id": pl.String, "question": pl.String, "options": strings, "permutation": ints, "prompt": pl.String}
+    texts = {"id": pl.String, "question": pl.String, "options": strings, "permutation": ints, "group": pl.String}
     sets = {"id": pl.String, "neurons": ints}
     per_rollout = pl.LazyFrame(scores, schema=sets | sample)
     return Questions(
         pl.DataFrame(pool, schema=texts),
         pl.DataFrame(labels, schema={"id": pl.String, "representative": pl.Int32, "pseudo_answer": pl.String}),
-        pl.LazyFrame(rollouts, schema={"id": pl.String, "response": pl.String, "permutation": ints} | sample),
+        pl.LazyFrame(rollouts, schema={"id": pl.String, "prompt": pl.String, "response": pl.String} | sample),
         per_rollout,
         pl.LazyFrame(stems, schema=sets),
         per_rollout,
@@ -85,11 +93,16 @@ def reverse_rows(questions):
     return Questions(*(getattr(questions, table.name).reverse() for table in fields(Questions)))
 
 
+def assemble_contexts(targets, sources, tokenizer, config, prompting=PLAIN, **chosen):
+    return context.assemble_contexts(targets, sources, tokenizer, config, prompting, **chosen)
+
+
 def row(contexts, key):
     return contexts.row(by_predicate=pl.col("id") == key, named=True)
 
 
 ENTRIES = random_entries(60)
+GROUPS = groups_of(ENTRIES)
 POOL = question_tables(ENTRIES)
 LARGE = TeacherContextsConfig(builder="neuron_overlap", max_teacher_tokens=100_000)
 
@@ -130,15 +143,14 @@ def test_neuron_overlap_equals_brute_force(tokenizer, question_set):
         )
         return pl.Series(sorted(shown)).to_numpy()
 
-    contexts = assemble_contexts(POOL, POOL, tokenizer, LARGE, question_set)
+    contexts = assemble_contexts(POOL, POOL, tokenizer, LARGE, question_set=question_set)
     for got in contexts.to_dicts():
         target = ENTRIES[got["id"]]
-        taken, expected = [Wording.of(*target[:2])], []
+        taken, expected = {GROUPS[got["id"]]}, []
         ranked = sorted((-jaccard(neurons(target), neurons(e)), key) for key, e in ENTRIES.items() if e[3] is not None)
         for negative, key in ranked:
-            wording = Wording.of(*ENTRIES[key][:2])
-            if negative < 0 and len(expected) < 3 and not any(wording.near(other) for other in taken):
-                taken.append(wording)
+            if negative < 0 and len(expected) < 3 and GROUPS[key] not in taken:
+                taken.add(GROUPS[key])
                 expected.append(key)
         assert got["demonstration_ids"] == expected[::-1]
 
@@ -161,9 +173,9 @@ def test_never_the_question_nor_near_duplicates_nor_questions_without_majority(
     )
     for got in assemble_contexts(POOL, POOL, tokenizer, config).to_dicts():
         shown = got["demonstration_ids"]
-        wordings = [Wording.of(*ENTRIES[key][:2]) for key in [got["id"], *shown]]
+        groups = [GROUPS[key] for key in [got["id"], *shown]]
         assert got["id"] not in shown
-        assert not any(a.near(b) for i, a in enumerate(wordings) for b in wordings[:i])
+        assert len(set(groups)) == len(groups)
         assert all(ENTRIES[key][3] is not None for key in shown)
         assert len(shown) <= n_demonstrations
 
@@ -183,14 +195,14 @@ def test_contexts_conform_and_depend_neither_on_row_order_nor_on_other_targets(t
 
 
 def test_held_out_questions_get_contexts_from_the_pool_by_neurons_of_their_own(tokenizer):
-    held_out = question_tables(
-        {"h": ("Held out?", [], [{1, 2}, {3, 400}], 1), "copy": ("what is 7", ["NO", "YES"], [{2}], 0)}
-    )
+    held_out = question_tables({"h": ("Held out?", [], [{1, 2}, {3, 400}], 1), "q047": ENTRIES["q047"]})
+    held_out = replace(held_out, pool=held_out.pool.drop("group"))  # held-out questions have none
     contexts = assemble_contexts(held_out, POOL, tokenizer, LARGE)
-    copy, other = row(contexts, "copy")["demonstration_ids"], row(contexts, "h")["demonstration_ids"]
+    own, other = row(contexts, "q047")["demonstration_ids"], row(contexts, "h")["demonstration_ids"]
     assert len(other) > 0
     assert all(3 in ENTRIES[key][2][ENTRIES[key][3]] for key in other)
-    assert not {"q007", "q047"} & set(copy)  # both ask what 7 is
+    assert len(own) > 0
+    assert "q047" not in own  # the question itself, though its group in the pool is q007's
 
 
 def test_pseudo_solution_shows_the_questions_own_majority_rollout(tokenizer):
@@ -229,7 +241,7 @@ def test_budget_drops_whole_demonstrations_least_similar_first(tokenizer, budget
     targets = POOL.only(["q001", "q010", "q044"])
     contexts, whole = (assemble_contexts(targets, POOL, tokenizer, c) for c in (config, roomy))
     responses = {(r["id"], r["sample"]): r["response"] for r in POOL.rollouts.collect().to_dicts()}
-    prompts = dict(POOL.pool.select("id", "prompt").iter_rows())
+    prompts = {key: render_question(question, options) for key, (question, options, *_) in ENTRIES.items()}
 
     def rendered(ids):
         return render_demonstrations([(prompts[key], responses[key, ENTRIES[key][3]]) for key in ids])
@@ -247,6 +259,16 @@ def test_budget_drops_whole_demonstrations_least_similar_first(tokenizer, budget
         assert not shown or got["n_teacher_tokens"] <= budget
         if got["n_dropped"]:
             assert n_tokens(rendered(all_shown[got["n_dropped"] - 1 :]), key) > budget
+
+
+def test_the_students_prompt_is_worded_as_its_rollouts_with_the_options_in_the_pools_order(tokenizer):
+    pool = question_tables({"t": ("T?", ["x", "y", "z"], [{1}], 0), "d": ("D?", [], [{1}], 0)})
+    order = pl.Series([[2, 0, 1], []], dtype=pl.List(pl.Int32))
+    pool = replace(pool, pool=pool.pool.with_columns(permutation=order))
+    prompting = Prompting(instruction="Go.", open_instruction="Say.", permute_options=True)
+    contexts = assemble_contexts(pool, pool, tokenizer, LARGE, prompting)
+    assert contexts["prompt"].to_list() == ["D?\n\nSay.", "T?\nA. z\nB. x\nC. y\n\nGo."]
+    assert row(contexts, "t")["privileged_context"] == render_demonstrations([("D?", "because d-0. Answer: A")])
 
 
 def test_template_syntax_in_questions_and_responses_stays_text(tokenizer):

@@ -1,41 +1,80 @@
-"""A store with what both objectives train on: six questions with contexts, rollouts and a majority."""
+"""What both objectives train on: six questions with contexts, rollouts and a majority."""
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
+from pipeline.adapters.job import TrainingJob
+from pipeline.model_config import ModelConfig
 from pipeline.models import encode_chat
-from pipeline.schemas import ARTIFACTS
+from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.selection.schemas import CURATED_SUBSET
+from pipeline.table import conform
+from pipeline.teacher.schemas import TEACHER_CONTEXTS
+from pipeline.votes.schemas import PSEUDO_LABELS
 
 NOTHING = {pl.String: "", pl.Boolean: False, pl.List: []}
 RESPONSES = ["red", "green", "yellow", "cyan", "a long and winding colour", "teal"]
+STAGE = {"opsd": "distilled_adapter", "sft": "sft_adapter"}
 
 
-def put(store, name, rows):
-    """Store an artifact; columns that ``rows`` leave out hold nothing."""
-    schema = pl.DataFrame(ARTIFACTS[name][name].empty_table()).schema
-    empty = {column: NOTHING.get(kind.base_type(), 0) for column, kind in schema.items()}
-    with store.write(name, "f", {}) as writer:
-        writer.append(name, pl.DataFrame([empty | row for row in rows], schema=schema))
+def put(path, schema, rows):
+    """Write a table; columns that ``rows`` leave out hold nothing."""
+    kinds = pl.DataFrame(schema.empty_table()).schema
+    empty = {column: NOTHING.get(kind.base_type(), 0) for column, kind in kinds.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(conform(pl.DataFrame([empty | row for row in rows], schema=kinds), schema, where=str(path)), path)
 
 
 @pytest.fixture(scope="session")
 def fill(tiny):
-    """Return a function that stores the questions q0 to q5; sample 1 of each represents the majority."""
+    """Return a function that writes the questions q0 to q5; sample 1 of each represents the majority.
+
+    It returns the folder of each artifact. The rollouts stand in two shards.
+    """
 
     def encode(text):
         return tiny.tokenizer.encode(text, add_special_tokens=False)
 
-    def store_questions(store):
+    def write_questions(root):
         questions = [(f"q{i}", f"colour {i}?", response) for i, response in enumerate(RESPONSES)]
         context = "Example\nred\nResponse: blue\n\n"
-        put(store, "teacher_contexts", [{"id": i, "prompt": p, "privileged_context": context} for i, p, _ in questions])
-        put(store, "curated_subset", [{"id": i, "selected": True} for i, _, _ in questions])
-        put(store, "pseudo_labels", [{"id": i, "representative": 1} for i, _, _ in questions])
+        contexts = [{"id": i, "prompt": p, "privileged_context": context} for i, p, _ in questions]
         rollouts = [
             {"id": i, "sample": sample, "prompt_ids": encode_chat(tiny.tokenizer, p), "response_ids": encode(text)}
             for i, p, response in questions
             for sample, text in ((0, "other<|end|>"), (1, f"{response}<|end|>"))
         ]
-        put(store, "rollouts", rollouts)
+        inputs = {
+            name: root / name / "0" for name in ("teacher_contexts", "curated_subset", "pseudo_labels", "rollouts")
+        }
+        put(inputs["teacher_contexts"] / "teacher_contexts.parquet", TEACHER_CONTEXTS, contexts)
+        put(
+            inputs["curated_subset"] / "curated_subset.parquet",
+            CURATED_SUBSET,
+            [{"id": i, "selected": True} for i, _, _ in questions],
+        )
+        put(
+            inputs["pseudo_labels"] / "pseudo_labels.parquet",
+            PSEUDO_LABELS,
+            [{"id": i, "representative": 1} for i, _, _ in questions],
+        )
+        for shard in (0, 1):
+            path = inputs["rollouts"] / "rollouts.parquet" / f"shard-{shard:05}.parquet"
+            put(path, ROLLOUTS, rollouts[shard::2])
+        return inputs
 
-    return store_questions
+    return write_questions
+
+
+@pytest.fixture(scope="session")
+def job_for():
+    """Return a function that makes a job of an objective; what it is not given is of no account."""
+
+    def make(objective, output, settings, **changes):
+        given = {"stage": STAGE[objective], "model": ModelConfig(), "inputs": {}, "lineage": {}, "fingerprint": ""}
+        return TrainingJob(
+            objective=objective, output=output, settings=settings.model_dump(mode="json"), **given | changes
+        )
+
+    return make

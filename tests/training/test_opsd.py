@@ -6,14 +6,14 @@ import torch
 from torch import nn
 from trl.trainer.utils import split_tensor_dict
 
-from pipeline.config import CuratedSubsetConfig, DistilledAdapterConfig, ModelConfig, TeacherContextsConfig
+from pipeline.adapters.config import DistilledAdapterConfig
 from pipeline.errors import TrainingError
-from pipeline.jobs import DistillationJob
+from pipeline.model_config import ModelConfig
 from pipeline.models import encode_chat, load_model
 from pipeline.prompts import render_teacher_prompt
-from pipeline.schemas import TEACHER_CONTEXTS
-from training.checks import check_job, check_lengths
-from training.objectives.opsd import build
+from pipeline.teacher.schemas import TEACHER_CONTEXTS
+from training.checks import check_job
+from training.objectives.opsd import build, check_lengths
 from training.teacher import _teacher_forward
 
 SETTINGS = DistilledAdapterConfig(
@@ -26,22 +26,17 @@ def contexts(n: int = 6, context: str = "Example\nred\nResponse: blue\n\n") -> p
     return pl.DataFrame(rows, schema=pl.DataFrame(TEACHER_CONTEXTS.empty_table()).schema, orient="row")
 
 
-def job_for(work_dir, **changes):
-    return DistillationJob(
-        artifact="distilled_adapter",
-        store_root=work_dir,
-        fingerprint="",
-        provenance={},
-        model=ModelConfig(),
-        settings=SETTINGS.model_copy(update=changes),
-        curated_subset=CuratedSubsetConfig(),
-        teacher_contexts=TeacherContextsConfig(),
-        work_dir=work_dir,
-    )
+@pytest.fixture
+def trainer_for(job_for, tiny_folder, tmp_path):
+    """Return a function that makes a trainer with changed settings."""
 
+    def make(questions=None, language_model=None, **changes):
+        settings = SETTINGS.model_copy(update=changes)
+        questions = contexts() if questions is None else questions
+        language_model = language_model or load_model(ModelConfig(path=str(tiny_folder)))
+        return build(job_for("opsd", tmp_path, settings), settings, questions, language_model)
 
-def trainer_for(folder, tmp_path, **changes):
-    return build(job_for(tmp_path, **changes), contexts(), load_model(ModelConfig(path=str(folder))))
+    return make
 
 
 def step_inputs(trainer):
@@ -57,8 +52,8 @@ def random_student(trainer):
 
 
 @pytest.mark.parametrize("divergence", ["reverse_kl", "forward_kl", "jsd"])
-def test_loss_is_the_mean_divergence_per_response_token_at_temperature_one(tiny_folder, tmp_path, divergence):
-    trainer = trainer_for(tiny_folder, tmp_path, divergence=divergence, teacher="base")
+def test_loss_is_the_mean_divergence_per_response_token_at_temperature_one(trainer_for, divergence):
+    trainer = trainer_for(divergence=divergence, teacher="base")
     random_student(trainer)
     inputs = step_inputs(trainer)
     loss = trainer.compute_loss(trainer.model, inputs).detach()
@@ -79,8 +74,8 @@ def test_loss_is_the_mean_divergence_per_response_token_at_temperature_one(tiny_
     assert float(loss) > 0
 
 
-def test_ema_teacher_starts_at_the_student_and_averages_effective_weights(tiny_folder, tmp_path):
-    trainer = trainer_for(tiny_folder, tmp_path, teacher="ema", ema_decay=0.9)
+def test_ema_teacher_starts_at_the_student_and_averages_effective_weights(trainer_for):
+    trainer = trainer_for(teacher="ema", ema_decay=0.9)
     name, layer = next(iter(trainer.ema._layers.items()))
     start = trainer.ema.deltas[name].clone()
     assert torch.equal(start, layer.get_delta_weight("default"))
@@ -91,8 +86,8 @@ def test_ema_teacher_starts_at_the_student_and_averages_effective_weights(tiny_f
     assert not torch.allclose(trainer.ema.deltas[name], start)
 
 
-def test_ema_teacher_computes_with_base_plus_average(tiny_folder, tmp_path):
-    trainer = trainer_for(tiny_folder, tmp_path, teacher="ema", ema_decay=0.0)
+def test_ema_teacher_computes_with_base_plus_average(trainer_for):
+    trainer = trainer_for(teacher="ema", ema_decay=0.0)
     random_student(trainer)
     trainer.ema.update()  # without memory the average is the student
     ids = torch.tensor([[5, 6, 7, 8]])
@@ -105,8 +100,8 @@ def test_ema_teacher_computes_with_base_plus_average(tiny_folder, tmp_path):
     assert torch.equal(student, again)
 
 
-def test_loss_weighs_tokens_alike_however_the_step_is_split(tiny_folder, tmp_path):
-    trainer = trainer_for(tiny_folder, tmp_path, teacher="base")
+def test_loss_weighs_tokens_alike_however_the_step_is_split(trainer_for):
+    trainer = trainer_for(teacher="base")
     random_student(trainer)
     inputs = step_inputs(trainer)
     assert inputs["n_step_tokens"].tolist() == [int(inputs["completion_mask"].sum())] * 4
@@ -118,8 +113,8 @@ def test_loss_weighs_tokens_alike_however_the_step_is_split(tiny_folder, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["base", "live", "ema"])
-def test_each_teacher_has_its_own_weights(tiny_folder, tmp_path, kind):
-    trainer = trainer_for(tiny_folder, tmp_path, teacher=kind, ema_decay=0.5)
+def test_each_teacher_has_its_own_weights(trainer_for, kind):
+    trainer = trainer_for(teacher=kind, ema_decay=0.5)
     random_student(trainer)
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
@@ -147,8 +142,8 @@ def test_bfloat16_teacher_keeps_an_average_smaller_than_the_weights_precision():
     assert float(merged) != pytest.approx(0.1, rel=0.05)
 
 
-def test_dropout_is_the_students_alone(tiny_folder, tmp_path):
-    trainer = trainer_for(tiny_folder, tmp_path, teacher="live", lora_dropout=0.5)
+def test_dropout_is_the_students_alone(trainer_for):
+    trainer = trainer_for(teacher="live", lora_dropout=0.5)
     random_student(trainer)
     trainer.model.train()
     ids = torch.tensor([[5, 6, 7, 8]])
@@ -159,19 +154,19 @@ def test_dropout_is_the_students_alone(tiny_folder, tmp_path):
     assert trainer.model.training
 
 
-def test_sampling_has_the_configured_temperature_and_every_step_takes_different_questions(tiny_folder, tmp_path):
-    trainer = trainer_for(tiny_folder, tmp_path)
+def test_sampling_has_the_configured_temperature_and_every_step_takes_different_questions(trainer_for):
+    trainer = trainer_for()
     assert trainer.generation_config.temperature == SETTINGS.temperature
     assert trainer.args.warmup_steps == SETTINGS.warmup_share
     assert len(set(list(trainer._get_train_sampler())[:4])) == 4
 
 
-def test_teacher_prompt_is_the_pipelines_own_and_never_cut(tiny_folder, tmp_path):
+def test_teacher_prompt_is_the_pipelines_own_and_never_cut(trainer_for, tiny_folder):
     """TRL cuts prompts from the left at 512 tokens by default."""
     long = "Example\n" + "a" * 600
     language_model = load_model(ModelConfig(path=str(tiny_folder)))
     language_model.model.config.max_position_embeddings = 1024
-    trainer = build(job_for(tmp_path), contexts(context=long), language_model)
+    trainer = trainer_for(contexts(context=long), language_model)
     inputs = step_inputs(trainer)
     prompt = encode_chat(trainer.processing_class, render_teacher_prompt(long, "colour 0?"))
     assert len(prompt) > 512
@@ -186,11 +181,11 @@ def test_teacher_prompt_is_the_pipelines_own_and_never_cut(tiny_folder, tmp_path
         ({"lora_targets": ["q_porj"]}, "did you mean 'q_proj'"),
     ],
 )
-def test_jobs_that_cannot_train_are_refused(tiny, tmp_path, settings, message):
+def test_jobs_that_cannot_train_are_refused(tiny, settings, message):
     with pytest.raises(TrainingError, match=message):
-        check_job(job_for(tmp_path, **settings), tiny, 6)
+        check_job("distilled_adapter", SETTINGS.model_copy(update=settings), tiny, 6, "training questions")
 
 
 def test_teacher_prompts_that_do_not_fit_are_refused(tiny):
     with pytest.raises(TrainingError, match="exceed the model's 512 positions"):
-        check_lengths(SETTINGS, tiny, contexts(context="a" * 600))
+        check_lengths("distilled_adapter", SETTINGS, tiny, contexts(context="a" * 600))

@@ -1,32 +1,35 @@
-"""A training job as a program: one file in, one artifact out, the same bytes every time, for every objective."""
+"""A training job as a program: one file in, an adapter out, the same bytes every time, for every objective."""
 
 import json
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import torch
 from dagster_pipes import encode_param
+from huggingface_hub import ModelCard
 from peft import PeftModel
 
-from pipeline.artifacts import ArtifactStore
-from pipeline.config import (
-    PROJECT_ROOT,
-    CuratedSubsetConfig,
-    DistilledAdapterConfig,
-    ModelConfig,
-    SftAdapterConfig,
-    TeacherContextsConfig,
-)
-from pipeline.errors import ConfigError, TrainingError
-from pipeline.jobs import JOBS, DistillationJob, SftJob, read_job, write_job
+from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
+from pipeline.adapters.job import TrainingJob, read_job, write_job
+from pipeline.adapters.schemas import TRAINING_LOG
+from pipeline.digests import digest_file
+from pipeline.errors import ArtifactError, ConfigError, TrainingError
+from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
+from pipeline.paths import PROJECT_ROOT
 from training.objectives import OBJECTIVES
 from training.reporting import ProgressCallback, Reporter
+from training.run import train
 
-SETTINGS = {"steps": 3, "trajectories_per_step": 4, "micro_batch": 2, "learning_rate": 1e-2}
-ARTIFACT = {"opsd": "distilled_adapter", "sft": "sft_adapter"}
+SHARED = {"steps": 3, "trajectories_per_step": 4, "micro_batch": 2, "learning_rate": 1e-2}
+SETTINGS = {
+    "opsd": DistilledAdapterConfig(max_new_tokens=5, temperature=1.0, **SHARED),
+    "sft": SftAdapterConfig(**SHARED),
+}
 
 
 def run_program(*arguments, env=None):
@@ -34,74 +37,92 @@ def run_program(*arguments, env=None):
     return subprocess.run(command, cwd=PROJECT_ROOT, env=env, capture_output=True, text=True, check=False)
 
 
-def job_for(objective, store, model_folder, work_dir, **changes):
-    common = {
-        "artifact": ARTIFACT[objective],
-        "store_root": store.root,
-        "fingerprint": "0" * 64,
-        "provenance": {"inputs": {"curated_subset": "digest"}},
-        "model": ModelConfig(path=str(model_folder)),
-        "curated_subset": CuratedSubsetConfig(rule="vote_share"),
-        "work_dir": work_dir,
-    }
-    if objective == "sft":
-        return SftJob(settings=SftAdapterConfig(**SETTINGS | changes), **common)
-    settings = DistilledAdapterConfig(max_new_tokens=5, temperature=1.0, **SETTINGS | changes)
-    return DistillationJob(settings=settings, teacher_contexts=TeacherContextsConfig(), **common)
+def digests(folder):
+    return {path.relative_to(folder).as_posix(): digest_file(path) for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module", params=["opsd", "sft"])
-def runs(request, fill, tiny_folder, tmp_path_factory):
-    """The same job run twice, in two stores."""
+@pytest.fixture(scope="module")
+def real_job(fill, job_for, tiny_folder):
+    """Return a function that makes a job with its inputs under a folder."""
+
+    def make(objective, root, **changes):
+        settings = SETTINGS[objective].model_copy(update=changes)
+        model = ModelConfig(path=str(tiny_folder))
+        return job_for(
+            objective,
+            root / "output",
+            settings,
+            model=model,
+            inputs=fill(root / "inputs"),
+            lineage={"curated_subset": "digest"},
+            fingerprint="0" * 64,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module", params=sorted(OBJECTIVES))
+def runs(request, real_job, tmp_path_factory):
+    """The same job run twice, in two folders."""
     finished = []
     for name in ("one", "two"):
         folder = tmp_path_factory.mktemp(name)
-        store = ArtifactStore(folder / "store")
-        fill(store)
-        write_job(job_for(request.param, store, tiny_folder, folder / "work"), folder / "job.json")
-        finished.append((store, run_program("--job", str(folder / "job.json"))))
-    return ARTIFACT[request.param], finished
+        job = real_job(request.param, folder)
+        write_job(job, folder / "job.json")
+        finished.append((job, run_program("--job", str(folder / "job.json"))))
+    return finished
 
 
-def test_a_job_leaves_a_finished_artifact_and_says_nothing_but_its_progress(runs):
-    artifact, [(store, done), _] = runs
+def test_a_job_leaves_its_files_and_says_nothing_but_its_progress(runs):
+    (job, done), _ = runs
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["training", *["step"] * 3, "adapter"]
-    manifest = store.current(artifact, "0" * 64)
-    assert {"adapter_model.safetensors", "README.md", "training_curve.png"} < set(manifest.digests)
-    assert manifest.notes == {"training_questions": 6}
-    log = store.read(artifact, "training_log")
+    adapter = {"adapter_model.safetensors", "adapter_config.json", "README.md"}
+    assert set(digests(job.output)) == adapter | {"training_log.parquet", "notes.json"}
+    assert json.loads((job.output / "notes.json").read_text()) == {"training_questions": 6}
+    assert pq.read_schema(job.output / "training_log.parquet").equals(TRAINING_LOG, check_metadata=True)
+    log = pl.read_parquet(job.output / "training_log.parquet")
     assert log["step"].to_list() == [1, 2, 3]
     assert (log["loss"] > 0).all()
     assert (log["response_tokens"] > 0).all()
 
 
 def test_the_adapter_loads_with_peft_and_changes_the_model(runs, tiny_folder):
-    artifact, [(store, _), _] = runs
+    (job, _), _ = runs
     base = load_model(ModelConfig(path=str(tiny_folder))).model
     ids = torch.tensor([[5, 6, 7]])
     before = base(ids).logits.detach()
-    adapted = PeftModel.from_pretrained(base, store.root / artifact)
+    adapted = PeftModel.from_pretrained(base, job.output)
     assert adapted.peft_config["default"].base_model_name_or_path == str(tiny_folder)
     assert not torch.allclose(before, adapted(ids).logits, atol=1e-5)
 
 
 def test_the_bytes_of_every_file_repeat(runs):
-    artifact, [(one, _), (two, _)] = runs
-    assert one.manifest(artifact).digests == two.manifest(artifact).digests
+    (one, _), (two, _) = runs
+    assert digests(one.output) == digests(two.output)
 
 
 def test_the_model_card_tells_method_and_lineage_and_names_no_scratch_folder(runs, tiny_folder):
-    artifact, [(store, _), _] = runs
-    card = (store.root / artifact / "README.md").read_text()
-    told = ["No gold label", "| training questions | 6 |", "`curated_subset`, SHA-256", "rule: vote_share"]
-    told += [f"{artifact}:\n", "learning_rate: 0.01"]
-    own = {"distilled_adapter": ["on-policy self-distillation\n", "builder: stem_overlap", "ema_decay"]}
-    told += own.get(artifact, ["fine-tuning on majority votes\n", "- sft\n"])
+    (job, _), _ = runs
+    card = (job.output / "README.md").read_text()
+    told = ["No gold label", "| training questions | 6 |", "`curated_subset`, SHA-256"]
+    told += [f"{job.stage}:\n", "learning_rate: 0.01"]
+    own = {"distilled_adapter": ["on-policy self-distillation\n", "ema_decay"]}
+    told += own.get(job.stage, ["fine-tuning on majority votes\n"])
     assert [fact for fact in told if fact not in card] == []
-    assert ("builder" in card) == ("worked examples" in card) == (artifact == "distilled_adapter")
-    assert str(store.root) not in card
+    assert ("worked examples" in card) == (job.stage == "distilled_adapter")
+    assert str(job.output.parent) not in card
+
+
+def test_the_header_of_the_model_card_is_what_the_hub_reads(runs, tiny_folder):
+    (job, _), _ = runs
+    assert ModelCard.load(job.output / "README.md").data.to_dict() == {
+        "base_model": str(tiny_folder),
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "neuron-opsd", job.objective],
+    }
 
 
 @pytest.mark.parametrize(
@@ -114,19 +135,15 @@ def test_the_model_card_tells_method_and_lineage_and_names_no_scratch_folder(run
         ),
     ],
 )
-def test_too_few_questions_are_refused_in_one_line_and_leave_no_artifact(
-    fill, tiny_folder, tmp_path, objective, message
-):
-    store = ArtifactStore(tmp_path / "store")
-    fill(store)
-    job = job_for(objective, store, tiny_folder, tmp_path / "work", trajectories_per_step=8)
+def test_too_few_questions_are_refused_in_one_line_and_leave_nothing(real_job, tmp_path, objective, message):
+    job = real_job(objective, tmp_path, trajectories_per_step=8)
     write_job(job, tmp_path / "job.json")
     done = run_program("--job", str(tmp_path / "job.json"))
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {message}")
     assert ("sft_adapter.enabled=false" in done.stderr) == (objective == "sft")
     assert done.stderr.count("\n") == 1
-    assert store.manifest(ARTIFACT[objective]) is None
+    assert not job.output.exists()
 
 
 @pytest.mark.parametrize(
@@ -135,11 +152,9 @@ def test_too_few_questions_are_refused_in_one_line_and_leave_no_artifact(
         (None, "cannot be read"),
         ("{", "not valid JSON"),
         ("[]", "one JSON object"),
-        ("{}", "objective = 'None' is not known"),
-        (json.dumps({"objective": "sfft"}), "objective = 'sfft' is not known, did you mean 'sft'"),
-        (json.dumps({"objective": "opsd", "work_dirr": "x"}), "did you mean 'work_dir'"),
-        (json.dumps({"objective": "sft", "settings": {"stepz": 1}}), "'settings.stepz', did you mean 'steps'"),
-        (json.dumps({"objective": "sft", "settings": {"ema_decay": 0.9}}), "unknown key 'settings.ema_decay'"),
+        ("{}", "missing key 'objective'"),
+        (json.dumps({"objective": "opsd", "outputt": "x"}), "unknown key 'outputt', did you mean 'output'"),
+        (json.dumps({"model": {"pathh": "x"}}), "unknown key 'model.pathh', did you mean 'path'"),
     ],
 )
 def test_unusable_jobs_are_refused(tmp_path, content, message):
@@ -150,15 +165,59 @@ def test_unusable_jobs_are_refused(tmp_path, content, message):
         read_job(path)
 
 
-@pytest.mark.parametrize("objective", JOBS)
-def test_a_job_survives_its_file(tmp_path, objective):
-    job = job_for(objective, ArtifactStore(tmp_path), "some/model", tmp_path / "work", lora_rank=3)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "sfft"}, "objective = 'sfft' is not known, did you mean 'sft'"),
+        ({"objective": "objective"}, "objective = 'objective' is not known"),
+        ({"settings": {"stepz": 1}}, "settings of sft_adapter: unknown key 'stepz', did you mean 'steps'"),
+        ({"settings": {"ema_decay": 0.9}}, "settings of sft_adapter: unknown key 'ema_decay'"),
+        ({"settings": {"steps": 0}}, "settings of sft_adapter: steps = 0: input should be greater than"),
+    ],
+)
+def test_objectives_and_settings_that_there_are_not_are_refused(job_for, tmp_path, changes, message):
+    job = job_for("sft", tmp_path, SETTINGS["sft"])
+    with pytest.raises(ConfigError, match=message):
+        train(TrainingJob.model_validate(job.model_dump() | changes), Reporter(None))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_job_survives_its_file(job_for, tmp_path, objective):
+    settings = SETTINGS[objective].model_copy(update={"lora_rank": 3})
+    inputs = {"curated_subset": tmp_path / "curated_subset"}
+    job = job_for(objective, tmp_path, settings, inputs=inputs, lineage={"curated_subset": "0"})
     write_job(job, tmp_path / "new" / "job.json")
     assert read_job(tmp_path / "new" / "job.json") == job
 
 
-def test_every_objective_has_its_job():
-    assert OBJECTIVES.keys() == JOBS.keys()
+@pytest.mark.parametrize("damage", ["gone", "cut", "emptied", "another", "unnamed", "garbled"])
+def test_inputs_that_cannot_be_read_are_refused_with_the_stage_to_run(real_job, tmp_path, damage):
+    job = real_job("sft", tmp_path)
+    shard = job.inputs["rollouts"] / "rollouts.parquet" / "shard-00001.parquet"
+    content = shard.read_bytes()
+    if damage == "gone":
+        (job.inputs["curated_subset"] / "curated_subset.parquet").unlink()
+    elif damage == "cut":
+        shard.write_bytes(content[:-20])
+    elif damage == "emptied":
+        [path.unlink() for path in list(shard.parent.iterdir())]
+    elif damage == "another":
+        shard.write_bytes((job.inputs["pseudo_labels"] / "pseudo_labels.parquet").read_bytes())
+    elif damage == "unnamed":
+        job = job.model_copy(update={"inputs": {"rollouts": job.inputs["rollouts"]}})
+    else:
+        shard.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
+    with pytest.raises(ArtifactError, match=r"materialize '|add the folder"):
+        train(job, Reporter(None))
+
+
+def test_an_earlier_run_s_notes_do_not_outlive_a_failed_one(real_job, tmp_path):
+    job = real_job("sft", tmp_path, micro_batch=3)
+    job.output.mkdir()
+    (job.output / "notes.json").write_text("{}")
+    with pytest.raises(TrainingError, match="does not divide"):
+        train(job, Reporter(None))
+    assert not (job.output / "notes.json").exists()
 
 
 def test_a_run_whose_loss_is_no_number_stops():

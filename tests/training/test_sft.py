@@ -1,48 +1,43 @@
 """Fine-tuning on majority votes: the loss against its formula, the examples against the rollouts, and the batches."""
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.artifacts import ArtifactStore
-from pipeline.config import (
-    CuratedSubsetConfig,
-    DistilledAdapterConfig,
-    ModelConfig,
-    SftAdapterConfig,
-    TeacherContextsConfig,
-)
+from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
 from pipeline.errors import TrainingError
-from pipeline.jobs import DistillationJob, SftJob
+from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
-from training.objectives import OBJECTIVES
-from training.objectives.sft import build, majority_rollouts
+from pipeline.selection.schemas import CURATED_SUBSET
+from pipeline.table import conform
+from pipeline.votes.schemas import PSEUDO_LABELS
+from training.objectives import opsd
+from training.objectives.sft import build, read
 
 SETTINGS = SftAdapterConfig(steps=1, trajectories_per_step=4, micro_batch=2, learning_rate=1e-2)
 
 
 @pytest.fixture
-def majority(fill, tmp_path):
-    store = ArtifactStore(tmp_path / "store")
-    fill(store)
-    return majority_rollouts(store)
+def inputs(fill, tmp_path):
+    return fill(tmp_path / "inputs")
 
 
-def described(work_dir):
-    return {
-        "artifact": "",
-        "store_root": work_dir,
-        "fingerprint": "",
-        "provenance": {},
-        "model": ModelConfig(),
-        "curated_subset": CuratedSubsetConfig(),
-        "work_dir": work_dir,
-    }
+@pytest.fixture
+def majority(job_for, inputs, tmp_path):
+    return read(job_for("sft", tmp_path, SETTINGS, inputs=inputs)).collect()
 
 
-def trainer_for(folder, work_dir, majority, **changes):
-    job = SftJob(settings=SETTINGS.model_copy(update=changes), **described(work_dir))
-    return build(job, majority, load_model(ModelConfig(path=str(folder))))
+@pytest.fixture
+def trainer_for(job_for, tiny_folder, tmp_path):
+    """Return a function that makes a trainer for majority rollouts with changed settings."""
+
+    def make(majority, **changes):
+        settings = SETTINGS.model_copy(update=changes)
+        language_model = load_model(ModelConfig(path=str(tiny_folder)))
+        return build(job_for("sft", tmp_path, settings), settings, majority, language_model)
+
+    return make
 
 
 def losses(model, majority):
@@ -57,9 +52,9 @@ def losses(model, majority):
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 4])
 def test_loss_is_the_mean_cross_entropy_per_response_token_however_the_step_is_split(
-    tiny_folder, tmp_path, majority, micro_batch
+    trainer_for, majority, micro_batch
 ):
-    trainer = trainer_for(tiny_folder, tmp_path, majority, micro_batch=micro_batch)
+    trainer = trainer_for(majority, micro_batch=micro_batch)
     rows = list(trainer._get_train_sampler())[:4]
     expected = losses(trainer.model, majority[rows])
     trainer.train()
@@ -68,9 +63,9 @@ def test_loss_is_the_mean_cross_entropy_per_response_token_however_the_step_is_s
     assert logged["completions/mean_length"] == pytest.approx(sum(map(len, expected)) / 4)
 
 
-def test_examples_are_the_prompt_and_the_response_as_the_chat_template_goes_on(tiny, tiny_folder, tmp_path, majority):
+def test_examples_are_the_prompt_and_the_response_as_the_chat_template_goes_on(tiny, trainer_for, majority):
     """TRL would add an end token to a text, and a template may go on after it; here it stands once, where sampled."""
-    trainer = trainer_for(tiny_folder, tmp_path, majority)
+    trainer = trainer_for(majority)
     end = tiny.tokenizer.eos_token_id
     for i, example in enumerate(trainer.train_dataset):
         prompt = [{"role": "user", "content": f"colour {i}?"}]
@@ -83,9 +78,9 @@ def test_examples_are_the_prompt_and_the_response_as_the_chat_template_goes_on(t
         assert tiny.tokenizer.apply_chat_template(answered, return_dict=True)["input_ids"] == example["input_ids"]
 
 
-def test_a_padded_batch_leaves_padding_unlearnt_though_it_be_the_end_token(tiny_folder, tmp_path, majority):
+def test_a_padded_batch_leaves_padding_unlearnt_though_it_be_the_end_token(trainer_for, majority):
     """A tokenizer without a padding token pads with its end token."""
-    trainer = trainer_for(tiny_folder, tmp_path, majority)
+    trainer = trainer_for(majority)
     trainer.data_collator.pad_token_id = trainer.processing_class.eos_token_id
     batch = trainer.data_collator([trainer.train_dataset[i] for i in range(6)])
     lengths = [len(row) for row in majority["response_ids"]]
@@ -93,31 +88,31 @@ def test_a_padded_batch_leaves_padding_unlearnt_though_it_be_the_end_token(tiny_
     assert (batch["labels"] == trainer.processing_class.eos_token_id).sum(1).tolist() == [1] * 6
 
 
-def test_long_responses_are_never_cut(tiny_folder, tmp_path, majority):
+def test_long_responses_are_never_cut(trainer_for, majority):
     """TRL cuts sequences at 1024 tokens by default."""
     long = majority.head(4).with_columns(response_ids=pl.lit([9] * 2_000, dtype=pl.List(pl.Int32)))
-    trainer = trainer_for(tiny_folder, tmp_path, long)
+    trainer = trainer_for(long)
     assert {sum(label != -100 for label in row) for row in trainer.train_dataset["labels"]} == {2_000}
 
 
-def test_selected_questions_with_a_majority_give_their_representative_rollout(fill, tmp_path):
-    store = ArtifactStore(tmp_path)
-    fill(store)
-    chosen = store.read("curated_subset").with_columns(selected=pl.col("id") != "q0")
-    votes = store.read("pseudo_labels").with_columns(
-        representative=pl.when(pl.col("id") == "q1").then(None).otherwise(pl.lit(1, dtype=pl.Int32))
-    )
-    for name, table in (("curated_subset", chosen.reverse()), ("pseudo_labels", votes)):
-        with store.write(name, "g", {}) as writer:
-            writer.append(name, table)
-    found = majority_rollouts(store)
+def test_selected_questions_with_a_majority_give_their_representative_rollout(job_for, inputs, tmp_path):
+    def change(name, schema, **columns):
+        path = inputs[name] / f"{name}.parquet"
+        changed = pl.read_parquet(path).with_columns(**columns).reverse()
+        pq.write_table(conform(changed, schema, where=name), path)
+
+    one = pl.lit(1, dtype=pl.Int32)
+    change("curated_subset", CURATED_SUBSET, selected=pl.col("id") != "q0")
+    change("pseudo_labels", PSEUDO_LABELS, representative=pl.when(pl.col("id") == "q1").then(None).otherwise(one))
+    found = read(job_for("sft", tmp_path, SETTINGS, inputs=inputs)).collect()
     assert found["id"].to_list() == ["q2", "q3", "q4", "q5"]
-    rollouts = store.read("rollouts").filter(pl.col("sample") == 1, pl.col("id") > "q1")
+    rollouts = pl.read_parquet(inputs["rollouts"] / "rollouts.parquet" / "*.parquet").sort("id")
+    rollouts = rollouts.filter(pl.col("sample") == 1, pl.col("id") > "q1")
     assert found["response_ids"].to_list() == rollouts["response_ids"].to_list()
 
 
-def test_every_step_takes_as_many_different_questions_as_trajectories(tiny_folder, tmp_path, majority):
-    trainer = trainer_for(tiny_folder, tmp_path, majority, steps=3, micro_batch=1)
+def test_every_step_takes_as_many_different_questions_as_trajectories(trainer_for, majority):
+    trainer = trainer_for(majority, steps=3, micro_batch=1)
     sizes = [len(set(trainer._get_train_sampler())) for _ in range(3)]
     assert sizes == [4, 4, 4]  # the two left over wait for another epoch
     trainer.train()
@@ -125,20 +120,21 @@ def test_every_step_takes_as_many_different_questions_as_trajectories(tiny_folde
     assert trainer.state.epoch == 3
 
 
-def test_steps_take_the_questions_that_the_steps_of_distillation_take(tiny_folder, tmp_path, majority):
-    store, opsd = ArtifactStore(tmp_path / "store"), OBJECTIVES["opsd"]
+def test_steps_take_the_questions_that_the_steps_of_distillation_take(
+    job_for, trainer_for, majority, inputs, tiny_folder, tmp_path
+):
     settings = DistilledAdapterConfig(trajectories_per_step=4, micro_batch=4)
-    job = DistillationJob(settings=settings, teacher_contexts=TeacherContextsConfig(), **described(tmp_path))
-    contexts = opsd.read(store)
-    distillation = opsd.build(job, contexts, load_model(ModelConfig(path=str(tiny_folder))))
+    job = job_for("opsd", tmp_path, settings, inputs=inputs)
+    contexts = opsd.read(job).collect()
+    distillation = opsd.build(job, settings, contexts, load_model(ModelConfig(path=str(tiny_folder))))
     asked = [contexts["id"][i] for i in distillation._get_train_sampler()]
-    assert [majority["id"][i] for i in trainer_for(tiny_folder, tmp_path, majority)._get_train_sampler()] == asked
+    assert [majority["id"][i] for i in trainer_for(majority)._get_train_sampler()] == asked
 
 
-def test_dropout_is_the_adapters_alone(tiny_folder, tmp_path, majority):
+def test_dropout_is_the_adapters_alone(trainer_for, majority):
     ids = torch.tensor([[5, 6, 7, 8]])
     for dropout in (0.0, 0.5):
-        trainer = trainer_for(tiny_folder, tmp_path, majority, lora_dropout=dropout)
+        trainer = trainer_for(majority, lora_dropout=dropout)
         for name, parameter in trainer.model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
@@ -148,6 +144,6 @@ def test_dropout_is_the_adapters_alone(tiny_folder, tmp_path, majority):
         assert same == (dropout == 0)
 
 
-def test_an_adapter_on_the_output_layer_is_refused(tiny_folder, tmp_path, majority):
+def test_an_adapter_on_the_output_layer_is_refused(trainer_for, majority):
     with pytest.raises(TrainingError, match="output layer 'lm_head' cannot be adapted"):
-        trainer_for(tiny_folder, tmp_path, majority, lora_targets=["q_proj", "lm_head"])
+        trainer_for(majority, lora_targets=["q_proj", "lm_head"])

@@ -2,34 +2,42 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import polars as pl
 import torch
 from peft import LoraConfig
 from transformers import Trainer
 
-from pipeline.artifacts import ArtifactStore
-from pipeline.config import TrainingConfig
-from pipeline.jobs import TrainingJob
+from pipeline.adapters.config import TrainingConfig
+from pipeline.adapters.job import TrainingJob
 from pipeline.models import LanguageModel
+
+C = TypeVar("C", bound=TrainingConfig)
 
 
 @dataclass(frozen=True)
-class Objective:
+class Objective(Generic[C]):
     """What to train for. Adapter, optimizer and schedule are the same for all objectives."""
 
     title: str
     """Name of the method, for the model card."""
     summary: str
     """What was trained towards, for the model card."""
-    read: Callable[[ArtifactStore], pl.DataFrame]
-    """Returns the training questions, one row each."""
-    build: Callable[[Any, pl.DataFrame, LanguageModel], Trainer]
-    """Returns the trainer for a job of the objective's own class and its questions; puts the adapter into the model.
+    section: type[C]
+    """Class of its settings."""
+    inputs: tuple[str, ...]
+    """Artifacts that it reads."""
+    read: Callable[[TrainingJob], pl.LazyFrame]
+    """Returns the training questions from the job's inputs, one row each; raises ArtifactError (``scan_input``)."""
+    build: Callable[[TrainingJob, C, pl.DataFrame, LanguageModel], Trainer]
+    """Returns the trainer for the questions that ``read`` returned; puts the adapter into the model.
 
-    Raises TrainingError when they do not fit one another.
+    What ``training.checks`` asks of job, settings and model holds already. Raises TrainingError when they do not fit
+    one another for this objective.
     """
+    rows: str = "training questions"
+    """What the rows that ``read`` returns are, for messages."""
 
 
 def lora_config(settings: TrainingConfig) -> LoraConfig:
@@ -43,11 +51,13 @@ def lora_config(settings: TrainingConfig) -> LoraConfig:
     )
 
 
-def trainer_arguments(kind: Callable[..., Any], job: TrainingJob, language_model: LanguageModel, **own: Any) -> Any:
+def trainer_arguments(
+    kind: Callable[..., Any], job: TrainingJob, settings: TrainingConfig, language_model: LanguageModel, **own: Any
+) -> Any:
     """Return a trainer's settings of the class ``kind``: those that all objectives share, and its ``own``."""
-    settings, on_cpu = job.settings, language_model.device.type == "cpu"
+    on_cpu = language_model.device.type == "cpu"
     arguments = kind(
-        output_dir=str(job.work_dir),
+        output_dir=str(job.output),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.micro_batch,
         gradient_accumulation_steps=settings.trajectories_per_step // settings.micro_batch,

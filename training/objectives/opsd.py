@@ -26,10 +26,13 @@ from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # training is where T
 from trl.experimental.sdft.loss_utils import compute_divergence
 from trl.trainer.utils import disable_dropout_in_model
 
-from pipeline.jobs import DistillationJob
-from pipeline.models import LanguageModel
-from pipeline.prompts import TEACHER_PROMPT_TEMPLATE
-from training.checks import check_lengths
+from pipeline.adapters.config import DistilledAdapterConfig
+from pipeline.adapters.job import TrainingJob
+from pipeline.errors import TrainingError
+from pipeline.models import LanguageModel, encode_chat
+from pipeline.prompts import TEACHER_PROMPT_TEMPLATE, render_teacher_prompt
+from pipeline.teacher.schemas import TEACHER_CONTEXTS
+from training.inputs import scan_input
 from training.objectives.objective import Objective, lora_config, trainer_arguments
 from training.teacher import EMATeacher
 
@@ -73,10 +76,16 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
         return divergence.sum() / inputs["n_step_tokens"][0]
 
 
-def build(job: DistillationJob, contexts: pl.DataFrame, language_model: LanguageModel) -> OPSDTrainer:
+def read(job: TrainingJob) -> pl.LazyFrame:
+    """Return rows of the schema TEACHER_CONTEXTS."""
+    return scan_input(job, "teacher_contexts", TEACHER_CONTEXTS)
+
+
+def build(
+    job: TrainingJob, settings: DistilledAdapterConfig, contexts: pl.DataFrame, language_model: LanguageModel
+) -> OPSDTrainer:
     """Return a trainer for rows of the schema TEACHER_CONTEXTS; raises TrainingError for a prompt that is too long."""
-    settings = job.settings
-    check_lengths(settings, language_model, contexts)
+    check_lengths(job.stage, settings, language_model, contexts)
     disable_dropout_in_model(language_model.model)
     rows = contexts.select("prompt", "privileged_context").rows()
     return OPSDTrainer(
@@ -84,6 +93,7 @@ def build(job: DistillationJob, contexts: pl.DataFrame, language_model: Language
         args=trainer_arguments(
             SDFTConfig,
             job,
+            settings,
             language_model,
             num_generations=1,  # as many different questions a step as trajectories
             distillation_mode="full_logits",
@@ -109,6 +119,22 @@ def build(job: DistillationJob, contexts: pl.DataFrame, language_model: Language
     )
 
 
+def check_lengths(
+    stage: str, settings: DistilledAdapterConfig, language_model: LanguageModel, contexts: pl.DataFrame
+) -> None:
+    """Raise TrainingError, naming the stage's setting, when a teacher's prompt and response exceed the positions."""
+    # The student's prompt is part of the teacher's, so the teacher's length is the one that counts.
+    for row in contexts.iter_rows(named=True):
+        text = render_teacher_prompt(row["privileged_context"], row["prompt"])
+        n_tokens = len(encode_chat(language_model.tokenizer, text))
+        if n_tokens + settings.max_new_tokens > language_model.max_length:
+            raise TrainingError(
+                f"question {row['id']}: a teacher prompt of {n_tokens} tokens and {stage}.max_new_tokens = "
+                f"{settings.max_new_tokens} exceed the model's {language_model.max_length} positions: "
+                "lower max_new_tokens or teacher_contexts.max_teacher_tokens"
+            )
+
+
 @contextmanager
 def _without_dropout(model: nn.Module) -> Iterator[None]:
     training = model.training
@@ -119,10 +145,12 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-OPSD: Final = Objective(
+OBJECTIVE: Final = Objective(
     title="on-policy self-distillation",
     summary="The base model, trained towards its own predictions given worked examples (Neuron-OPSD). No gold label\n"
     "was used: questions, contexts and targets come from the base model's own answers and neurons.",
-    read=lambda store: store.read("teacher_contexts"),
+    section=DistilledAdapterConfig,
+    inputs=("teacher_contexts",),
+    read=read,
     build=build,
 )

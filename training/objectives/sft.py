@@ -20,10 +20,14 @@ from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer  # training is where TRL belongs
 from trl.trainer.utils import RepeatSampler, disable_dropout_in_model
 
-from pipeline.artifacts import ArtifactStore
+from pipeline.adapters.config import SftAdapterConfig
+from pipeline.adapters.job import TrainingJob
 from pipeline.errors import TrainingError
-from pipeline.jobs import SftJob
 from pipeline.models import LanguageModel
+from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.selection.schemas import CURATED_SUBSET
+from pipeline.votes.schemas import PSEUDO_LABELS
+from training.inputs import scan_input
 from training.objectives.objective import Objective, lora_config, trainer_arguments
 
 _NO_TARGET: Final = -100
@@ -44,23 +48,24 @@ class MajorityVoteTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         return super().compute_loss(model, inputs, *others, **named)
 
 
-def majority_rollouts(store: ArtifactStore) -> pl.DataFrame:
+def read(job: TrainingJob) -> pl.LazyFrame:
     """Return ``id``, ``prompt_ids`` and ``response_ids`` of the majority's rollouts of selected questions, by id."""
-    selected = store.scan("curated_subset").filter("selected")
-    majority = store.scan("pseudo_labels").select("id", sample="representative").drop_nulls()
-    rollouts = store.scan("rollouts").join(majority, on=["id", "sample"], how="semi")
-    chosen = rollouts.join(selected, on="id", how="semi").select("id", "prompt_ids", "response_ids")
-    return chosen.collect().sort("id")
+    selected = scan_input(job, "curated_subset", CURATED_SUBSET).filter("selected")
+    majority = scan_input(job, "pseudo_labels", PSEUDO_LABELS).select("id", sample="representative").drop_nulls()
+    rollouts = scan_input(job, "rollouts", ROLLOUTS).join(majority, on=["id", "sample"], how="semi")
+    return rollouts.join(selected, on="id", how="semi").select("id", "prompt_ids", "response_ids").sort("id")
 
 
-def build(job: SftJob, majority: pl.DataFrame, language_model: LanguageModel) -> MajorityVoteTrainer:
-    """Return a trainer for rows of ``majority_rollouts``; raises TrainingError for an adapter on the output layer."""
-    _check_head(job.settings.lora_targets, language_model.model)
+def build(
+    job: TrainingJob, settings: SftAdapterConfig, majority: pl.DataFrame, language_model: LanguageModel
+) -> MajorityVoteTrainer:
+    """Return a trainer for rows that ``read`` returns; raises TrainingError for an adapter on the output layer."""
+    _check_head(job.stage, settings.lora_targets, language_model.model)
     disable_dropout_in_model(language_model.model)
     rows = majority.select("prompt_ids", "response_ids").rows()
     return MajorityVoteTrainer(
         model=language_model.model,
-        args=trainer_arguments(SFTConfig, job, language_model, max_length=None),
+        args=trainer_arguments(SFTConfig, job, settings, language_model, max_length=None),
         train_dataset=Dataset.from_dict(
             {
                 "input_ids": [prompt + response for prompt, response in rows],
@@ -68,23 +73,26 @@ def build(job: SftJob, majority: pl.DataFrame, language_model: LanguageModel) ->
             }
         ),
         processing_class=language_model.tokenizer,
-        peft_config=lora_config(job.settings),
+        peft_config=lora_config(settings),
     )
 
 
-def _check_head(lora_targets: list[str], model: PreTrainedModel) -> None:
+def _check_head(stage: str, lora_targets: list[str], model: PreTrainedModel) -> None:
     # SFTTrainer reads the output layer's weight past an adapter, and refuses one with a ValueError (TRL 1.16).
     head = model.get_output_embeddings()
     name = next((name.rpartition(".")[2] for name, module in model.named_modules() if module is head), None)
     if name in lora_targets:
-        raise TrainingError(f"sft_adapter.lora_targets: the output layer '{name}' cannot be adapted: leave it out")
+        raise TrainingError(f"{stage}.lora_targets: the output layer '{name}' cannot be adapted: leave it out")
 
 
-SFT: Final = Objective(
+OBJECTIVE: Final = Objective(
     title="fine-tuning on majority votes",
     summary="The base model, fine-tuned on its own responses that state the majority's answer (arXiv 2210.11610):\n"
     "what on-policy self-distillation is compared with. No gold label was used: questions and targets come from the\n"
     "base model's own answers and neurons.",
-    read=majority_rollouts,
+    section=SftAdapterConfig,
+    inputs=("rollouts", "pseudo_labels", "curated_subset"),
+    read=read,
     build=build,
+    rows="training questions with a majority",
 )

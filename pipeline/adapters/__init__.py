@@ -1,0 +1,1 @@
+"""Stages that train adapters, each by a process of its own."""

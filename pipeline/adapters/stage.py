@@ -1,0 +1,50 @@
+"""Declarations of the stages that train adapters."""
+
+from typing import Final
+
+from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig, TrainingConfig
+from pipeline.adapters.schemas import TRAINING_LOG
+from pipeline.stage import StageSpec
+
+
+def adapter_stage(
+    name: str,
+    section: type[TrainingConfig],
+    description: str,
+    inputs: tuple[str, ...],
+) -> StageSpec:
+    """Return the stage ``name``, which trains an adapter for the objective of its ``section``.
+
+    Args:
+        name: Stage and artifact.
+        section: Class of the settings.
+        description: What the artifact is.
+        inputs: Artifacts that the objective reads.
+    """
+    return StageSpec(
+        name=name,
+        section=section,
+        description=description,
+        group="training",
+        tables={"training_log": TRAINING_LOG},
+        run="pipeline.adapters.run:run",
+        inputs=inputs,
+        after=("tests",),  # which the evaluation could not read: told before the training, not after it
+        uses_model=True,
+        code=("training.run", f"training.objectives.{section.objective}"),
+        plot="pipeline.adapters.plot:training_curve",
+    )
+
+
+DISTILLED_ADAPTER: Final = adapter_stage(
+    name="distilled_adapter",
+    section=DistilledAdapterConfig,
+    description="LoRA adapter from on-policy self-distillation.",
+    inputs=("teacher_contexts",),
+)
+SFT_ADAPTER: Final = adapter_stage(
+    name="sft_adapter",
+    section=SftAdapterConfig,
+    description="LoRA adapter fine-tuned on the majority's responses to the same questions, to compare with.",
+    inputs=("rollouts", "pseudo_labels", "curated_subset"),
+)

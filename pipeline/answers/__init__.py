@@ -1,0 +1,1 @@
+"""Stage ``answers``: what each sampled response states."""

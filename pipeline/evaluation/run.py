@@ -1,0 +1,69 @@
+"""The stage ``evaluation``: read the answers of all models, grade them, and write tables and report."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import polars as pl
+
+from pipeline.answers.read import read_answers
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.grade import grade
+from pipeline.evaluation.metrics import DISTILLED, IN_DOMAIN, OUT_OF_DOMAIN, SFT, UNTOUCHED, summarise
+from pipeline.evaluation.report import reliability_diagram, render_table, write_report
+from pipeline.models import load_tokenizer
+from pipeline.stage import Task
+from pipeline.store.artifact import Artifact
+
+_PREDICTIONS: Final = {UNTOUCHED: "base_predictions", SFT: "sft_predictions", DISTILLED: "distilled_predictions"}
+
+
+def run(task: Task[EvaluationConfig]) -> None:
+    """Write the tables ``predictions`` and ``metrics``, ``report.md`` and ``reliability.png``."""
+    tokenizer, writer, graded = load_tokenizer(task.model), task.writer, []
+    models = {name: task.inputs[artifact] for name, artifact in _PREDICTIONS.items()}
+    models = {name: artifact for name, artifact in models.items() if "skipped" not in artifact.manifest.notes}
+    for split in (IN_DOMAIN, OUT_OF_DOMAIN):
+        questions = task.inputs["tests"].read(split)
+        gold = _gold(task.inputs, split, questions)
+        for name, artifact in models.items() if len(questions) else ():
+            shards = [read_answers(shard.collect(), questions, tokenizer) for shard in artifact.scan_shards(split)]
+            graded.append(grade(pl.concat(shards), gold, name, split))
+            writer.append("predictions", graded[-1])
+    predictions = pl.concat(graded)
+    metrics = summarise(predictions, task.section)
+    writer.append("metrics", metrics)
+    provenance = {
+        "model": task.model.path,
+        "pool questions": task.inputs["pool"].manifest.rows["pool"],
+        "training questions": {
+            name: artifact.manifest.notes.get("training_questions")
+            for name, artifact in models.items()
+            if name != UNTOUCHED
+        },
+        "pseudo-labels that agree with gold": _pseudo_label_accuracy(task.inputs),
+        "evaluation": task.section.model_dump(mode="json"),
+        "command": task.command(),
+    }
+    (writer.folder / "report.md").write_text(write_report(metrics, predictions, provenance), encoding="utf-8")
+    (writer.folder / "reliability.png").write_bytes(reliability_diagram(predictions))
+    writer.notes = {"table": render_table(metrics)}
+
+
+def plot(evaluation: Artifact) -> bytes:
+    """Return the reliability diagram."""
+    return (evaluation.folder / "reliability.png").read_bytes()
+
+
+def _gold(inputs: Mapping[str, Artifact], split: str, questions: pl.DataFrame) -> pl.DataFrame:
+    """Return the gold answers of a test: its own, or the pool's where it was split off the pool."""
+    own = inputs["test_labels"].read(split)
+    return inputs["gold_labels"].read().join(questions, on="id", how="semi") if own.is_empty() else own
+
+
+def _pseudo_label_accuracy(inputs: Mapping[str, Artifact]) -> str:
+    labels = inputs["pseudo_labels"].read().filter(pl.col("state") == "majority")
+    judged = labels.join(inputs["gold_labels"].read(), on="id")
+    if judged.is_empty():
+        return "no gold in the pool"
+    right = judged.select(pl.col("pseudo_index").eq_missing(pl.col("gold_index")).mean()).item()
+    return f"{right:.1%} of {len(judged)}"

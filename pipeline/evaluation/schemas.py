@@ -1,0 +1,29 @@
+"""Tables of this room's stage."""
+
+import pyarrow as pa
+
+from pipeline.table import FLOATS, ID, SAMPLE, table
+
+PREDICTIONS = table(
+    model=(pa.large_string(), False, "untouched, sft or distilled"),
+    split=(pa.large_string(), False, "in_domain or out_of_domain"),
+    id=ID,
+    sample=SAMPLE,
+    answer=(pa.large_string(), True, "extracted answer; null is an abstention"),
+    answer_index=(pa.int32(), True, "index of the extracted option; null for abstentions and open questions"),
+    gold_index=(pa.int32(), True, "index of the right option; null for open questions"),
+    correct=(pa.bool_(), False, "whether the answer is the gold answer; abstentions are wrong"),
+    option_probs=(FLOATS, True, "probability of each option where the answer is stated, normalised"),
+)
+
+METRICS = table(
+    model=(pa.large_string(), False, "a model, or a paired difference: distilled - untouched, distilled - sft"),
+    split=(pa.large_string(), False, "in_domain or out_of_domain"),
+    metric=(pa.large_string(), False, "avg_at_k, maj_at_k, ece_option, ece_vote, brier_option, brier_vote"),
+    value=(pa.float64(), False, "estimate"),
+    low=(pa.float64(), False, "lower end of the bootstrap interval"),
+    high=(pa.float64(), False, "upper end of the bootstrap interval"),
+    n=(pa.int32(), False, "questions"),
+    k=(pa.int32(), False, "samples per question"),
+    seed=(pa.int32(), False, "seed of the bootstrap"),
+)

@@ -1,0 +1,22 @@
+"""Declaration of the stage ``evaluation``."""
+
+from typing import Final
+
+from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.schemas import METRICS, PREDICTIONS
+from pipeline.stage import StageSpec
+
+EVALUATION_STAGE: Final = StageSpec(
+    name="evaluation",
+    section=EvaluationConfig,
+    description="Untouched, fine-tuned and distilled model on held-out questions.",
+    group="evaluation",
+    tables={"predictions": PREDICTIONS, "metrics": METRICS},
+    run="pipeline.evaluation.run:run",
+    inputs=(
+        *("pool", "gold_labels", "tests", "test_labels", "pseudo_labels"),
+        *("base_predictions", "sft_predictions", "distilled_predictions"),
+    ),
+    uses_model=True,
+    plot="pipeline.evaluation.run:plot",
+)

@@ -1,0 +1,1 @@
+"""Generation backends (``generator.Generator``): token ids in; tokens, log-probabilities and finish reasons out."""

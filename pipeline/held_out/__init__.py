@@ -1,0 +1,1 @@
+"""Held-out questions: ingested up front like the pool, gold answers apart."""

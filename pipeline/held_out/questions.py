@@ -1,0 +1,55 @@
+"""Questions held out of training: the tests of the evaluation, and what the pool is decontaminated against.
+
+Both are read by the pool's settings from another path, whose layout may be another one too.
+"""
+
+import re
+from typing import Any
+
+import polars as pl
+
+from pipeline.paths import resolve_path
+from pipeline.pool.config import AnsweredLayout, RawPoolConfig
+from pipeline.pool.files import ENDINGS, ending
+from pipeline.pool.ingest import Ingestion, check_counts
+from pipeline.pool.source import Source
+
+_DATA_SET = re.compile(r"(.+)#([^#/]+)")
+
+
+class HeldOut:
+    """The held-out questions of one path; its errors name the setting that holds the path."""
+
+    def __init__(self, path: str, setting: str, pool: AnsweredLayout, limit: int | None = None) -> None:
+        """Find the sources of ``path``, at most ``limit`` rows of which are read; raises SourceError without any."""
+        self.setting = setting
+        layout = held_out_layout(path, pool).model_dump()
+        self._ingestion = Ingestion(RawPoolConfig(**layout | {"limit": limit}), setting)
+
+    @property
+    def sources(self) -> list[Source]:
+        """What is read."""
+        return self._ingestion.sources
+
+    def read(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return questions (RAW_POOL) and gold answers (GOLD_LABELS); raises SourceError for unusable ones."""
+        batches = list(self._ingestion)
+        check_counts(self._ingestion.counts, self._ingestion.config, self.setting)
+        return pl.concat([batch.raw_pool for batch in batches]), pl.concat([batch.gold_labels for batch in batches])
+
+
+def held_out_layout(path: str, pool: AnsweredLayout) -> AnsweredLayout:
+    """Return how held-out questions are read: in the pool's columns, in the layout that the path names.
+
+    ``<data set>#<split>`` is a split of a data set (a folder, or on the hub); subset and revision are the pool's for
+    the pool's own data set only. A folder, or files whose ending is known, are read as by the format ``auto``; all else
+    is in the pool's format.
+    """
+    changes: dict[str, Any] = {"path": path}
+    if (named := _DATA_SET.fullmatch(path)) and not resolve_path(path).exists():
+        changes = {"path": named[1], "format": "huggingface", "split": named[2]}
+    elif ending(path) in ENDINGS or (resolve_path(path).is_dir() and pool.format != "huggingface"):
+        changes["format"] = "auto"
+    if changes["path"] != pool.path:
+        changes |= {"subset": None, "revision": None}
+    return pool.model_copy(update=changes)

@@ -1,0 +1,18 @@
+"""What people see of the raw pool."""
+
+import polars as pl
+
+from pipeline.plots import bars, histogram
+from pipeline.store.artifact import Artifact
+
+
+def question_lengths(raw_pool: Artifact) -> bytes:
+    """Return how long questions are, as PNG."""
+    lengths = raw_pool.scan().select(pl.col("question").str.len_chars()).collect()["question"]
+    return histogram(lengths, "raw_pool", "characters of the question")
+
+
+def refusal_reasons(quarantine: Artifact) -> bytes:
+    """Return why rows were refused, as PNG."""
+    counts = quarantine.scan().group_by("reason").len().sort("len", "reason").collect()
+    return bars(counts["reason"].to_list(), counts["len"], "quarantine", "refused rows")

@@ -1,0 +1,1 @@
+"""Stages of predictions: a model's responses to the held-out questions."""

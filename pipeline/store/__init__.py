@@ -1,0 +1,1 @@
+"""Artifacts by content, and the runs that name them."""

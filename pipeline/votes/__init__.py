@@ -1,0 +1,1 @@
+"""Stage ``pseudo_labels``: the majority answer of a question's rollouts."""

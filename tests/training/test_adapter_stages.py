@@ -1,0 +1,126 @@
+"""The stages that train: the job that the process gets, and what becomes of what it leaves."""
+
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.adapters.config import SftAdapterConfig
+from pipeline.adapters.job import read_job
+from pipeline.adapters.schemas import TRAINING_LOG
+from pipeline.adapters.stage import DISTILLED_ADAPTER, SFT_ADAPTER
+from pipeline.errors import TrainingError
+from pipeline.model_config import ModelConfig
+from pipeline.stage import resolve
+from pipeline.table import conform
+from training.objectives import OBJECTIVES, load_objective
+
+WORK = f".work-{os.getpid()}"
+STAGES = (DISTILLED_ADAPTER, SFT_ADAPTER)
+LOG = pl.DataFrame(
+    [(step, 1 / step, 1e-3, 0.5, 7.0) for step in (1, 2, 3)],
+    schema=pl.DataFrame(TRAINING_LOG.empty_table()).schema,
+    orient="row",
+)
+
+
+class Writer:
+    """Takes tables as an artifact's writer does."""
+
+    def __init__(self, name, folder):
+        self.name, self.folder, self.notes, self.tables = name, folder, {}, {}
+
+    def append(self, table, rows):
+        self.tables[table] = conform(rows, TRAINING_LOG, where=table)
+
+
+def leave_adapter(command):
+    """Do what the training process does to the files."""
+    job = read_job(Path(command[-1]))
+    job.output.mkdir()
+    (job.output / "adapter_model.safetensors").write_bytes(b"weights")
+    pq.write_table(conform(LOG, TRAINING_LOG, where="log"), job.output / "training_log.parquet")
+    (job.output / "notes.json").write_text('{"training_questions": 6}')
+
+
+def task_for(spec, folder, launch, section=None):
+    return SimpleNamespace(
+        section=section or spec.section(steps=3),
+        inputs={
+            name: SimpleNamespace(folder=folder.parent / name, manifest=SimpleNamespace(digest=f"digest of {name}"))
+            for name in spec.inputs
+        },
+        writer=Writer(spec.name, folder),
+        model=ModelConfig(path="some/model"),
+        launch=launch,
+        fingerprint="0" * 64,
+    )
+
+
+@pytest.mark.parametrize("spec", STAGES, ids=lambda spec: spec.name)
+def test_stage_and_objective_agree(spec):
+    module = spec.code[1]
+    (name,) = [name for name, path in OBJECTIVES.items() if path == module]
+    objective = load_objective(name)
+    assert objective.section is spec.section
+    assert objective.inputs == spec.inputs
+    assert spec.code[0] == "training.run"
+
+
+@pytest.mark.parametrize("spec", STAGES, ids=lambda spec: spec.name)
+def test_the_process_gets_its_job_and_its_files_become_the_artifact(spec, tmp_path):
+    seen = []
+
+    def launch(command):
+        seen.append((command[:-1], read_job(Path(command[-1]))))
+        leave_adapter(command)
+
+    task = task_for(spec, tmp_path, launch)
+    resolve(spec.run)(task)
+    [(command, job)] = seen
+    assert command == [sys.executable, "-m", "training.run", "--job"]
+    assert (job.stage, job.model, job.fingerprint) == (spec.name, task.model, task.fingerprint)
+    assert OBJECTIVES[job.objective] == spec.code[1]
+    assert load_objective(job.objective).section.model_validate(job.settings) == task.section
+    assert job.inputs == {name: tmp_path.parent / name for name in spec.inputs}
+    assert job.lineage == {name: f"digest of {name}" for name in spec.inputs}
+    assert {path.name for path in tmp_path.iterdir()} == {"adapter_model.safetensors", WORK}
+    assert pl.DataFrame(task.writer.tables["training_log"]).equals(LOG)
+    assert task.writer.notes == {"training_questions": 6}
+
+
+def test_a_rival_that_is_not_wanted_is_an_empty_artifact_without_a_process(tmp_path):
+    task = task_for(SFT_ADAPTER, tmp_path, launch=None, section=SftAdapterConfig(enabled=False))
+    resolve(SFT_ADAPTER.run)(task)
+    assert task.writer.notes == {"skipped": "sft_adapter.enabled is false"}
+    assert task.writer.tables == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_process_leaves_that_fails_or_does_not_finish_is_no_adapter(tmp_path):
+    def fail(command):
+        leave_adapter(command)
+        raise TrainingError("out of memory")
+
+    def stop_early(command):
+        leave_adapter(command)
+        (read_job(Path(command[-1])).output / "notes.json").unlink()
+
+    for launch, message in ((fail, "out of memory"), (stop_early, "distilled_adapter left no adapter")):
+        task = task_for(DISTILLED_ADAPTER, tmp_path, launch)
+        with pytest.raises(TrainingError, match=message):
+            resolve(DISTILLED_ADAPTER.run)(task)
+        assert (task.writer.tables, task.writer.notes) == ({}, {})
+        assert [path.name for path in tmp_path.iterdir()] == [WORK]
+
+
+def test_the_curve_is_drawn_from_the_log_and_the_same_every_time():
+    draw, adapter = resolve(DISTILLED_ADAPTER.plot), SimpleNamespace(read=lambda: LOG, name="distilled_adapter")
+    first, second = draw(adapter), draw(adapter)
+    assert first.startswith(b"\x89PNG")
+    assert first == second
+    assert draw(SimpleNamespace(read=LOG.clear, name="sft_adapter")) is None

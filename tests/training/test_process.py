@@ -1,0 +1,89 @@
+"""The training process as a child: its failure is an error, and it does not outlive an interrupt."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.adapters.process import run_process
+from pipeline.errors import TrainingError
+from pipeline.paths import PROJECT_ROOT
+
+PARENT = """
+import sys
+from pipeline.adapters import process
+process._SECONDS_TO_END = float(sys.argv[1])
+process.run_process([sys.executable, "-c", sys.argv[2], sys.argv[3]])
+"""
+CHILD = """
+import os, pathlib, signal, sys, time
+{setup}
+started = pathlib.Path(sys.argv[1])
+started.with_suffix(".part").write_text(str(os.getpid()))
+started.with_suffix(".part").rename(started)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    started.with_name("tidied").touch()
+"""
+
+
+def test_a_process_that_ends_well_is_silent_and_one_that_fails_is_an_error(capfd):
+    run_process([sys.executable, "-c", "pass"])
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(TrainingError, match="ended with code 3"):
+        run_process([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+@pytest.mark.parametrize(
+    ("setup", "seconds", "tidied"),
+    [
+        ("signal.signal(signal.SIGTERM, signal.default_int_handler)", 30, True),
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", 0.2, False),
+    ],
+)
+def test_an_interrupt_gives_the_process_time_to_end_and_then_ends_it(tmp_path, setup, seconds, tidied):
+    started = tmp_path / "started"
+    command = [sys.executable, "-c", PARENT, str(seconds), CHILD.format(setup=setup), str(started)]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, start_new_session=True, stderr=subprocess.PIPE) as parent:
+        deadline = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(parent.pid, signal.SIGINT)  # what a terminal does
+        _, complaint = parent.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in complaint
+    assert (tmp_path / "tidied").exists() == tidied
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.read_text()), 0)
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_a_process_that_heeds_its_input_ends_with_its_parent_or_by_itself(tmp_path, kill):
+    setup = "from training.parent import end_with_input; end_with_input()"
+    child = CHILD.format(setup=setup) if kill else f"{setup}\nimport pathlib, sys; pathlib.Path(sys.argv[1]).touch()"
+    started = tmp_path / "started"
+    command = [sys.executable, "-c", PARENT, "1", child, str(started)]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, start_new_session=True) as parent:
+        deadline = time.monotonic() + 60
+        while not started.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if not kill:
+            assert parent.wait(30) == 0
+            return
+        os.kill(parent.pid, signal.SIGKILL)
+    pid = int(started.read_text())
+    while time.monotonic() < deadline and Path(f"/proc/{pid}").exists() and "Z" not in _state(pid):
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists() or "Z" in _state(pid)
+
+
+def _state(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
