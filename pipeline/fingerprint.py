@@ -34,6 +34,10 @@ _BYSTANDERS: Final = frozenset({"tqdm", "dagster_pipes"})
 """Libraries that are imported and shape no result: they show how far it is."""
 
 
+_POSITIONAL: Final = frozenset({"ctx", "kind"})
+"""Fields of a tree that follow from where a node stands, or say how a string was written."""
+
+
 @dataclass(frozen=True)
 class Code:
     """The code that some modules can reach."""
@@ -139,11 +143,14 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
 def _dump(node: object) -> str:
     """Return a tree as text, alike for every version of Python: ``ast.dump`` treats empty fields by version."""
     if isinstance(node, ast.AST):
-        fields = ((field, getattr(node, field, None)) for field in node._fields if field not in {"ctx", "kind"})
-        texts = (f"{field}={_dump(value)}" for field, value in fields if value is not None and value != [])
+        texts = []  # plain loops: every start of Dagster waits for them
+        for field in node._fields:
+            value = None if field in _POSITIONAL else getattr(node, field, None)
+            if value is not None and value != []:
+                texts.append(f"{field}={_dump(value)}")
         return f"{type(node).__name__}({','.join(texts)})"
     if isinstance(node, list):
-        return f"[{','.join(_dump(item) for item in node if not _is_docstring(item))}]"
+        return f"[{','.join([_dump(item) for item in node if not _is_docstring(item)])}]"
     return ascii(node)
 
 
