@@ -69,7 +69,8 @@ def measure(lines: list[str], share: float, seed: int) -> dict[str, Any]:
     return {
         "seconds": {"whole": whole, "before": before, "new": after},
         "new questions / all": 1 - before["questions"] / after["questions"],
-        "ratios": {name: after[name] / whole[name] for name in MEASURED},
+        "ratios": {name: after[name] / whole[name] for name in MEASURED}
+        | {"together": sum(after[name] for name in MEASURED) / sum(whole[name] for name in MEASURED)},
     }
 
 

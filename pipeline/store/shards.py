@@ -127,6 +127,7 @@ class _Known:
         self._artifacts = artifacts
         self._tables = tables
         self._where: dict[str, tuple[Artifact, str]] = {}
+        self._n_stored: dict[tuple[Artifact, str], int] = {}
 
     def look_for(self, keys: Mapping[str, str]) -> None:
         """Remember which shard has each question's rows, where one does."""
@@ -135,6 +136,7 @@ class _Known:
                 return
             for path in artifact.files(self._tables[0]):
                 stored = json.loads((pq.read_metadata(path).metadata or {}).get(KEYS, b"{}"))
+                self._n_stored[artifact, path.name] = len(stored)
                 for question, key in stored.items():
                     if keys.get(question) == key and question not in self._where:
                         self._where[question] = (artifact, path.name)
@@ -148,10 +150,11 @@ class _Known:
         for question in ids:
             if question in self._where:
                 wanted.setdefault(self._where[question], []).append(question)
-        parts = [
-            pl.scan_parquet(artifact.path(table) / name).filter(pl.col("id").is_in(own))
-            for (artifact, name), own in wanted.items()
-        ]
+        parts = []
+        for (artifact, name), own in wanted.items():
+            stored = pl.scan_parquet(artifact.path(table) / name)
+            is_whole = len(own) == self._n_stored[artifact, name]
+            parts.append(stored if is_whole else stored.filter(pl.col("id").is_in(own)))
         return pl.concat(parts).collect() if parts else None
 
 
