@@ -62,15 +62,9 @@ class Asking:
 
     def material(self) -> dict[str, Any]:
         """Return what determines responses, besides question, context and model."""
-        drawn = {name: getattr(self.sampling, name) for name in Sampling.model_fields}
-        return (
-            drawn
-            | {name: getattr(self.prompting, name) for name in Prompting.model_fields}
-            | {
-                "n_samples": self.n_samples,
-                "seed": self.seed,
-            }
-        )
+        sampling = {name: getattr(self.sampling, name) for name in Sampling.model_fields}
+        prompting = {name: getattr(self.prompting, name) for name in Prompting.model_fields}
+        return {**sampling, **prompting, "n_samples": self.n_samples, "seed": self.seed}
 
 
 @dataclass(frozen=True)
