@@ -34,6 +34,7 @@ ui: $(VENV)/.ui $(DAGSTER_HOME)/dagster.yaml  ## Open the Dagster UI on http://l
 
 bench: $(VENV)/.dev  ## Measure costs, and compare rules, builders and rivals (about two hours); writes benchmarks/results
 	$(BIN)/python -m benchmarks.ingestion
+	$(BIN)/python -m benchmarks.sampling
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scoring_stage
 	$(BIN)/python -m benchmarks.retrieval

@@ -6,57 +6,74 @@ distribution after temperature and top-p. Pinned by ``tests/generation/test_seed
 
 from collections.abc import Sequence
 from math import log
+from typing import Final
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList, TemperatureLogitsWarper, TopPLogitsWarper
+from torch import Tensor
+from transformers import TopPLogitsWarper
 
 from pipeline.generation.config import Sampling
 
+_CANDIDATES: Final = 512
+"""Leading tokens among which the end of the nucleus is looked for first; beyond a few hundred, ``topk`` is slow."""
+_MARGIN: Final = 1e-5
+"""Probability mass, ten times what summing a vocabulary in float32 can err by."""
 
-class SeededDraw(LogitsProcessor):  # type: ignore[misc]  # transformers is untyped
-    """Draws each row's next token, makes greedy decoding take it, and records its log-probability.
 
-    One instance serves one call of ``generate`` with ``do_sample=False``. It must be the only processor: what it
-    receives are the model's raw logits. No ``[B, V]`` tensor outlives its step.
+class SeededDraw:
+    """Draws the next tokens of the rows of a batch, and records their log-probabilities.
+
+    One instance serves one batch. No ``[B, V]`` tensor outlives its step.
     """
 
-    def __init__(self, seeds: Sequence[int], config: Sampling, watched_ids: torch.Tensor, device: torch.device) -> None:
+    def __init__(self, seeds: Sequence[int], config: Sampling, watched_ids: Tensor, device: torch.device) -> None:
         """Draw all uniforms ``[B, max_new_tokens]``; of ``watched_ids [B, W]`` log-probabilities are kept."""
         streams = [np.random.Generator(np.random.Philox(seed)).random(config.max_new_tokens) for seed in seeds]
         self._uniforms = torch.from_numpy(np.stack(streams)).to(device)
         self._watched_ids = watched_ids.to(device)
-        self._warp = LogitsProcessorList([TemperatureLogitsWarper(config.temperature)])
-        if config.top_p < 1:
-            self._warp.append(TopPLogitsWarper(config.top_p))
-        self._logprobs: list[torch.Tensor] = []
-        self._self_certainty: list[torch.Tensor] = []
-        self._watched: list[torch.Tensor] = []
+        self._config = config
+        shape = self._uniforms.shape
+        self.logprobs = torch.zeros(shape, device=device)
+        """Log-probabilities ``[B, T]`` of the drawn tokens at temperature 1 (nats); 0 where none was drawn."""
+        self.self_certainty = torch.zeros(shape, device=device)
+        """KL(uniform, p) ``[B, T]`` over the vocabulary at temperature 1 (nats; arXiv 2505.19590); likewise."""
+        self.watched = torch.zeros(*shape, watched_ids.shape[1], device=device)
+        """Log-probabilities ``[B, T, W]`` of the watched tokens at temperature 1 (nats); likewise."""
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return scores ``[B, V]`` that are 0 at the drawn token and minus infinity elsewhere."""
-        logits = scores.float()
-        cumulative = self._warp(input_ids, logits).double().softmax(-1).cumsum(-1)
-        target = self._uniforms[:, len(self._logprobs), None] * cumulative[:, -1:]
+    def __call__(self, logits: Tensor, rows: Tensor, step: int) -> Tensor:
+        """Return token number ``step`` of each of ``rows [R]``, drawn by its raw ``logits [R, V]``."""
+        logits = logits.float()
+        scaled = logits / self._config.temperature
+        if self._config.top_p < 1:
+            scaled = nucleus(scaled, self._config.top_p)
+        cumulative = scaled.double().softmax(-1).cumsum(-1)
+        target = self._uniforms[rows, step, None] * cumulative[:, -1:]
         # The first entry above the target always has mass; the clamp only meets NaN, which the caller refuses.
         token = torch.searchsorted(cumulative, target, right=True).clamp_(max=logits.shape[1] - 1)
         log_normaliser = logits.logsumexp(-1, keepdim=True)
-        self._logprobs.append((logits.gather(1, token) - log_normaliser).squeeze(1))
-        self._self_certainty.append((log_normaliser.squeeze(1) - logits.mean(-1)) - log(logits.shape[1]))
-        self._watched.append(logits.gather(1, self._watched_ids) - log_normaliser)
-        return torch.full_like(logits, -torch.inf).scatter_(1, token, 0.0)
+        self.logprobs[rows, step] = (logits.gather(1, token) - log_normaliser).squeeze(1)
+        self.self_certainty[rows, step] = (log_normaliser.squeeze(1) - logits.mean(-1)) - log(logits.shape[1])
+        self.watched[rows, step] = logits.gather(1, self._watched_ids[rows]) - log_normaliser
+        return token.squeeze(1)
 
-    @property
-    def logprobs(self) -> torch.Tensor:
-        """Log-probabilities ``[B, T]`` of the drawn tokens at temperature 1 (nats), steps after the end included."""
-        return torch.stack(self._logprobs, 1).cpu()
 
-    @property
-    def self_certainty(self) -> torch.Tensor:
-        """KL(uniform, p) ``[B, T]`` over the vocabulary at temperature 1 (nats; arXiv 2505.19590)."""
-        return torch.stack(self._self_certainty, 1).cpu()
+def nucleus(scores: Tensor, top_p: float) -> Tensor:
+    """Return ``scores [R, V]`` with minus infinity outside the nucleus, as ``TopPLogitsWarper`` of transformers does.
 
-    @property
-    def watched(self) -> torch.Tensor:
-        """Log-probabilities ``[B, T, W]`` of the watched tokens at temperature 1 (nats)."""
-        return torch.stack(self._watched, 1).cpu()
+    Sorting the vocabulary, as that does, takes most of a draw's time. Where the nucleus ends clearly among the leading
+    tokens, neither at a tie nor within rounding, it is told by them alone; the other rows are sorted.
+    """
+    sort = TopPLogitsWarper(top_p)
+    if scores.shape[1] <= _CANDIDATES:
+        return sort(None, scores)
+    leading = scores.topk(_CANDIDATES).values
+    p = (leading - scores.logsumexp(-1, keepdim=True)).double().exp()
+    before = p.cumsum(-1) - p
+    n_kept = (before < top_p).sum(-1, keepdim=True)
+    floor, following = (leading.gather(1, (n_kept - 1 + i).clamp(0, _CANDIDATES - 1)) for i in (0, 1))
+    # Negated, so that NaN is sorted, too.
+    unclear = ~(((before - top_p).abs().amin(-1, keepdim=True) > _MARGIN) & (floor > following)).squeeze(1)
+    kept = scores.masked_fill(scores < floor, -torch.inf)
+    kept[unclear] = sort(None, scores[unclear])
+    return kept

@@ -1,19 +1,20 @@
-"""Sampling with ``generate`` of transformers, in batches that fit the memory.
+"""Sampling with a model of transformers, in batches that fit the memory.
 
 Batches hold prompts of like length, shortest first. Pinned by ``tests/generation/test_transformers.py``.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
+from itertools import groupby
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers import PreTrainedModel
 
 from pipeline.batching import TokenBudget
 from pipeline.errors import ModelError
 from pipeline.generation.config import Sampling
+from pipeline.generation.decoding import decode
 from pipeline.generation.generator import LENGTH, PROMPT_TOO_LONG, STOP, Completion, Request
 from pipeline.generation.seeded import SeededDraw
 from pipeline.models import LanguageModel
@@ -38,20 +39,32 @@ class TransformersGenerator:
 
         ordered = sorted(requests, key=lambda request: (len(request.prompt_ids), request.id, request.sample))
         n_fit = bisect_right(ordered, self._language_model.max_length, key=n_tokens)
-        complete = partial(_complete, language_model=self._language_model, sampling=sampling)
-        for _, completions in self._budget.run(ordered[:n_fit], n_tokens, complete):
-            yield completions
+        renewal = _long_rope_start(self._language_model.model) or self._language_model.max_length
+        complete = partial(_complete, language_model=self._language_model, sampling=sampling, renewal=renewal)
+
+        def rotations(request: Request) -> int:
+            return min(len(request.prompt_ids), renewal + 1) if n_tokens(request) > renewal else 0
+
+        for _, group in groupby(ordered[:n_fit], rotations):
+            for _, completions in self._budget.run(list(group), n_tokens, complete):
+                yield completions
         if n_fit < len(ordered):
             yield [Completion(request, [], [], PROMPT_TOO_LONG, None, []) for request in ordered[n_fit:]]
 
 
-def _complete(batch: Sequence[Request], language_model: LanguageModel, sampling: Sampling) -> list[Completion]:
+def _long_rope_start(model: PreTrainedModel) -> int | None:
+    """Return the number of tokens beyond which a LongRoPE model rotates all of them by its long factors.
+
+    It goes by the longest row of a batch, so rows are batched by when they pass that length, if they do.
+    """
+    rope = getattr(model.config.get_text_config(decoder=True), "rope_parameters", None) or {}
+    return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else None
+
+
+def _complete(
+    batch: Sequence[Request], language_model: LanguageModel, sampling: Sampling, renewal: int
+) -> list[Completion]:
     """Sample one batch."""
-    model, tokenizer, stop_ids = language_model.model, language_model.tokenizer, language_model.stop_ids
-    width = max(len(request.prompt_ids) for request in batch)
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else stop_ids[0]
-    padded = [[pad_id] * (width - len(request.prompt_ids)) + list(request.prompt_ids) for request in batch]
-    mask = [[0] * (width - len(request.prompt_ids)) + [1] * len(request.prompt_ids) for request in batch]
     watched_width = max(len(request.watched_ids) for request in batch)
     watched_ids = [[*request.watched_ids, *[0] * (watched_width - len(request.watched_ids))] for request in batch]
     draw = SeededDraw(
@@ -60,32 +73,13 @@ def _complete(batch: Sequence[Request], language_model: LanguageModel, sampling:
         torch.tensor(watched_ids, dtype=torch.long),
         language_model.device,
     )
-    settings = GenerationConfig(
-        do_sample=False, max_new_tokens=sampling.max_new_tokens, pad_token_id=pad_id, eos_token_id=stop_ids or None
-    )
-    with torch.inference_mode(), _without_generation_defaults(model):
-        sequences = model.generate(
-            input_ids=torch.tensor(padded, device=language_model.device),
-            attention_mask=torch.tensor(mask, device=language_model.device),
-            generation_config=settings,
-            logits_processor=LogitsProcessorList([draw]),
-        )
-    responses = sequences[:, width:].tolist()
-    recorded = zip(draw.logprobs, draw.self_certainty, draw.watched, strict=True)
+    prompts, stop_ids = [request.prompt_ids for request in batch], language_model.stop_ids
+    responses = decode(language_model.model, prompts, draw, stop_ids, renewal).tolist()
+    recorded = zip(draw.logprobs.cpu(), draw.self_certainty.cpu(), draw.watched.cpu(), strict=True)
     return [
         _completion(request, _until_stop(response, stop_ids), seen, language_model)
         for request, response, seen in zip(batch, responses, recorded, strict=True)
     ]
-
-
-@contextmanager
-def _without_generation_defaults(model: PreTrainedModel) -> Iterator[None]:
-    # A checkpoint's own temperature, top-k or repetition penalty would be merged into every setting left open.
-    own, model.generation_config = model.generation_config, GenerationConfig()
-    try:
-        yield
-    finally:
-        model.generation_config = own
 
 
 def _until_stop(response_ids: list[int], stop_ids: Sequence[int]) -> list[int]:

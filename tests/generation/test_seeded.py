@@ -1,9 +1,11 @@
 """Draws follow the model's distribution after temperature and top-p."""
 
+import pytest
 import torch
+from transformers import TopPLogitsWarper
 
 from pipeline.generation.config import Sampling
-from pipeline.generation.seeded import SeededDraw
+from pipeline.generation.seeded import SeededDraw, nucleus
 
 
 def test_draws_follow_the_distribution():
@@ -11,7 +13,7 @@ def test_draws_follow_the_distribution():
     n = 4000
     config = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=1)
     draw = SeededDraw(list(range(n)), config, torch.zeros(n, 1, dtype=torch.long), torch.device("cpu"))
-    tokens = draw(torch.zeros(n, 1, dtype=torch.long), logits.expand(n, -1)).argmax(-1)
+    tokens = draw(logits.expand(n, -1), torch.arange(n), 0)
     shares = torch.bincount(tokens, minlength=4) / n
     assert torch.allclose(shares, logits.softmax(-1)[0], atol=0.03)
 
@@ -20,4 +22,21 @@ def test_top_p_removes_the_tail():
     logits = torch.tensor([[5.0, 0.0, 0.0, 0.0]]).expand(200, -1)
     config = Sampling(temperature=1.0, top_p=0.5, max_new_tokens=1)
     draw = SeededDraw(list(range(200)), config, torch.zeros(200, 1, dtype=torch.long), torch.device("cpu"))
-    assert set(draw(torch.zeros(200, 1, dtype=torch.long), logits).argmax(-1).tolist()) == {0}
+    assert set(draw(logits, torch.arange(200), 0).tolist()) == {0}
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.95, 0.999])
+@pytest.mark.parametrize("kind", ["peaked", "flat", "tied", "uniform", "rounded", "certain"])
+def test_the_nucleus_is_the_one_that_sorting_finds(kind, top_p):
+    """Also where it ends beyond the leading tokens, at a tie, or within rounding of ``top_p``; rows mixed."""
+    scores = torch.randn(12, 5000, generator=torch.Generator().manual_seed(0))
+    scores = {
+        "peaked": scores * 5,
+        "flat": scores,
+        "tied": (scores * 5).round(),
+        "uniform": scores * 0,
+        "rounded": (scores * 5).bfloat16().float(),
+        "certain": scores.scatter(1, torch.arange(12)[:, None], 200.0),
+    }[kind]
+    scores[1] = scores[1] * 7
+    assert torch.equal(nucleus(scores, top_p), TopPLogitsWarper(top_p)(None, scores))

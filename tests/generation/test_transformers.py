@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from pipeline.errors import ModelError
 from pipeline.generation.config import Sampling
 from pipeline.generation.generator import LENGTH, PROMPT_TOO_LONG, STOP, Request
 from pipeline.generation.transformers import TransformersGenerator
-from pipeline.models import encode_chat
+from pipeline.models import LanguageModel, encode_chat
 from pipeline.seeding import derive_seed
 
 SAMPLING = Sampling(temperature=2.0, top_p=1.0, max_new_tokens=12)
@@ -88,29 +89,29 @@ def test_a_prompt_that_does_not_fit_is_kept_without_response(tiny):
 
 
 def test_out_of_memory_halves_the_batch_and_loses_nothing(tiny, monkeypatch):
-    expected, whole, sizes = tokens(ask(tiny)), type(tiny.model).generate, []
+    expected, whole, sizes = tokens(ask(tiny)), tiny.model.forward, []
 
-    def short_of_memory(self, input_ids, **settings):
+    def short_of_memory(input_ids, position_ids, past_key_values, **settings):
         sizes.append(len(input_ids))
         if len(input_ids) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, input_ids=input_ids, **settings)
+        return whole(input_ids, position_ids=position_ids, past_key_values=past_key_values, **settings)
 
-    monkeypatch.setattr(type(tiny.model), "generate", short_of_memory)
+    monkeypatch.setattr(tiny.model, "forward", short_of_memory)
     assert tokens(ask(tiny)) == expected
     assert sizes[0] > 5 >= sizes[-1]
 
 
 def test_a_budget_once_lowered_stays_lowered(tiny, monkeypatch):
-    whole, refused = type(tiny.model).generate, []
+    whole, refused = tiny.model.forward, []
 
-    def short_of_memory(self, input_ids, **settings):
+    def short_of_memory(input_ids, position_ids, past_key_values, **settings):
         if len(input_ids) > 5:
             refused.append(len(input_ids))
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(self, input_ids=input_ids, **settings)
+        return whole(input_ids, position_ids=position_ids, past_key_values=past_key_values, **settings)
 
-    monkeypatch.setattr(type(tiny.model), "generate", short_of_memory)
+    monkeypatch.setattr(tiny.model, "forward", short_of_memory)
     generator, asked = TransformersGenerator(tiny, 300), requests(tiny)[:6]
     once = [completion for batch in generator.sample(asked, SAMPLING) for completion in batch]
     n_refused = len(refused)
@@ -119,10 +120,10 @@ def test_a_budget_once_lowered_stays_lowered(tiny, monkeypatch):
 
 
 def test_out_of_memory_with_one_response_names_the_question(tiny, monkeypatch):
-    def no_memory(self, **settings):
+    def no_memory(**settings):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(type(tiny.model), "generate", no_memory)
+    monkeypatch.setattr(tiny.model, "forward", no_memory)
     with pytest.raises(ModelError, match=r"'q00'.*max_new_tokens"):
         ask(tiny)
 
@@ -159,3 +160,62 @@ def test_logits_that_are_not_finite_are_refused(tiny, monkeypatch):
 
 def test_no_requests_yield_nothing(tiny):
     assert not list(TransformersGenerator(tiny, 100).sample([], SAMPLING))
+
+
+FAMILY_SAMPLING = Sampling(temperature=1.5, top_p=0.9, max_new_tokens=10)
+SHAPE = {
+    "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "head_dim": 8,
+    "num_key_value_heads": 2, "vocab_size": 260, "max_position_embeddings": 64, "initializer_range": 0.3,
+    "pad_token_id": 0, "bos_token_id": 3, "eos_token_id": 1,
+}  # fmt: skip
+LAYERS = ["sliding_attention", "full_attention", "sliding_attention"]
+LONG_ROPE = {
+    "rope_type": "longrope", "rope_theta": 100.0, "original_max_position_embeddings": 16, "factor": 4.0,
+    "short_factor": [1.0] * 2, "long_factor": [8.0] * 2,
+}  # fmt: skip
+FAMILIES = {
+    "llama": {"tie_word_embeddings": True},
+    "gpt2": {"n_positions": 64},
+    "bloom": {},
+    "mistral": {"sliding_window": 6},
+    "gemma2": {"sliding_window": 6, "layer_types": LAYERS},
+    "gemma3_text": {"sliding_window": 6, "layer_types": LAYERS},
+    "phi3": {"head_dim": 4, "rope_parameters": LONG_ROPE, "original_max_position_embeddings": 16},
+    "qwen3_5_text": {"layer_types": ["linear_attention", "linear_attention", "full_attention"]},
+    "falcon_h1": {"mamba_d_ssm": 16, "mamba_n_heads": 2, "mamba_d_head": 8, "mamba_d_state": 8},
+}
+CACHELESS = {"mamba": {}, "openai-gpt": {"n_embd": 16, "n_layer": 3, "n_head": 2, "n_positions": 64}}
+
+
+def family_model(family, tokenizer):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(family, **{**SHAPE, **(FAMILIES | CACHELESS)[family]})
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.generation_config.eos_token_id = list(range(1, 260, 12))
+    return LanguageModel(model, tokenizer)
+
+
+def family_requests(n_samples):
+    """Prompts around the sliding window, and such that LongRoPE changes never, on the way, and before the start."""
+    prompts = [list(range(50 + 10 * i, 50 + 10 * i + n)) for i, n in enumerate((3, 6, 7, 7, 12, 15, 16, 17, 20))]
+    return [Request(f"q{i}", k, 100 * i + k, p) for i, p in enumerate(prompts) for k in range(n_samples)]
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *CACHELESS])
+def test_every_family_draws_what_a_plain_loop_draws(tiny, family):
+    """At 1, 5 and 7 responses a prompt, in any batch and order; what needs not be run is not run."""
+    lm, asked, ran = family_model(family, tiny.tokenizer), family_requests(7), []
+    expected = {(r.id, r.sample): plain_loop(r, lm, FAMILY_SAMPLING)[0] for r in asked}
+    assert len({len(response) for response in expected.values()}) > 5
+    lm.model.register_forward_pre_hook(lambda _, args, known: ran.append(known["input_ids"].shape), with_kwargs=True)
+    for n_samples, batch_tokens in [(7, 10_000), (5, 150), (1, 10_000), (5, 1)]:
+        ran.clear()
+        done = ask(
+            lm, FAMILY_SAMPLING, batch_tokens, [request for request in asked if request.sample < n_samples][::-1]
+        )
+        assert len(done) == 9 * n_samples
+        for completion in done:
+            assert completion.response_ids == expected[completion.request.id, completion.request.sample]
+        if family in FAMILIES and family != "phi3":  # where LongRoPE changes, rows run all of their tokens once more
+            assert sum(n for n, width in ran if width == 1) == sum(len(c.response_ids) - 1 for c in done)
+            assert batch_tokens < 10_000 or sum(n for n, width in ran if width > 1) == 9
