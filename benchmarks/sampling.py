@@ -4,8 +4,8 @@ Processor seconds on the same requests in one batch, interleaved, as medians (wi
 idle machine, and other programs do not count; on a GPU, wall seconds of a synchronised device): this project's
 sampling, and ``generate`` of transformers at the same settings, where each row runs its own prompt. No token ends a
 response, so both make as many. Then with end tokens that fall at random, drawn nearly uniformly: rows leave as they
-end, or all stay until the last has ended. The last norm is scaled so that the nucleus holds as few tokens as a trained model's (SmolLM2-135M:
-3 in the median, 42 in the 99th percentile); at the initial scale it is most of the vocabulary.
+end, or all stay until the last has ended. The last norm is scaled so that the nucleus holds as few tokens as a trained
+model's (SmolLM2-135M: 3 in the median, 42 in the 99th percentile); at the initial scale it is most of the vocabulary.
 ``python -m benchmarks.sampling``; on a GPU ``--device cuda --dtype bfloat16 --shape qwen3-4b``.
 """
 
