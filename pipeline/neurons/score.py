@@ -1,8 +1,9 @@
 """Stage ``neuron_scores``: run each rollout through the model once more and keep the neurons that carry its tokens.
 
 Every rollout comes back, scored or refused with a reason, in the order in which it was given; neither the batch budget
-nor the other rows change a row beyond the rounding of the forward pass itself. Pinned by
-``tests/neurons/test_score.py``.
+nor the other rows change a row beyond the rounding of the forward pass itself. The rollouts of a batch that have the
+same prompt run it once, but where that would change a row. Pinned by ``tests/neurons/test_score.py`` and
+``test_shared_prompts.py``.
 """
 
 import itertools as it
@@ -85,14 +86,17 @@ class NeuronScorer:
         )
 
     def _shares_prompt(self, rollout: Rollout) -> bool:
-        """Return whether others can go on from the rollout's prompt; see ``score_shared`` for what it leaves out.
+        """Return whether others can go on from the rollout's prompt, as ``score_shared`` does; else it runs whole.
 
-        Beyond its switch, LongRoPE reads a prompt otherwise than alone.
+        That is where the model has linear attention or a state space (Qwen3.5, Falcon-H1, OLMo hybrid), the prompt has
+        one token or ends with the stem, or LongRoPE reads the rollout, being long, otherwise than its prompt alone.
         """
         within = rollout.n_tokens <= (self._limits.rope_switch or self._limits.context)
         return self._can_share and within and max(rollout.stem_stop or 0, 1) < len(rollout.prompt_ids)
 
-    def _score(self, score: Callable[..., tuple[list[Reading], Reading]], batch: Sequence[Rollout]) -> list[pl.DataFrame]:
+    def _score(
+        self, score: Callable[..., tuple[list[Reading], Reading]], batch: Sequence[Rollout]
+    ) -> list[pl.DataFrame]:
         responses, stems = score(batch, self.stack, self.config)
         tables = [response_table(reading, self.stack, self.config) for reading in responses]
         return [*tables, stem_table(stems, self.config)]

@@ -36,9 +36,7 @@ class ScoreTables(NamedTuple):
     """Rollouts that could not be scored, of schema UNSCORED_ROLLOUTS."""
 
     @classmethod
-    def of(
-        cls, scored: pl.DataFrame, stems: pl.DataFrame, refused: Sequence[tuple[Rollout, Refusal]]
-    ) -> "ScoreTables":
+    def of(cls, scored: pl.DataFrame, stems: pl.DataFrame, refused: Sequence[tuple[Rollout, Refusal]]) -> "ScoreTables":
         """Part rows of ``response_table`` and ``stem_table``, all of them finite, beside what was refused."""
         unscored = [(rollout.id, rollout.sample, str(refusal.reason), refusal.detail) for rollout, refusal in refused]
         return cls(

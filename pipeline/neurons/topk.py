@@ -9,6 +9,7 @@ then neuron), so a set is determined whatever the chunks. Pinned by ``tests/neur
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
+from math import gcd
 from typing import NamedTuple, Protocol
 
 import torch
@@ -18,6 +19,8 @@ from pipeline.neurons.config import NeuronScoresConfig
 
 _SMALLEST = 2.0**-149
 """Smallest positive float32: what is at least this is positive."""
+_BLOCK = 32
+"""Neurons that are looked through together: few hold an entry that may stay, and to find single ones is slow."""
 _SLACK = 4
 """A list is cut when it is longer than this multiple of K."""
 
@@ -116,11 +119,18 @@ class EntriesCut:
     def add_layer(self, layer: int, chunks: Iterable[Chunk]) -> None:
         """See ``Cut.add_layer``."""
         for chunk in chunks:
-            n_neurons, above = chunk.contributions.shape[1], self.bar.flatten()[chunk.parts, None]
-            found = (chunk.contributions >= above).flatten().nonzero().squeeze(1)
-            positions, scores = found // n_neurons, chunk.contributions.flatten()[found]
+            n_neurons, bars = chunk.contributions.shape[1], self.bar.flatten()[chunk.parts]
+            width = gcd(n_neurons, _BLOCK)
+            blocks = chunk.contributions.unflatten(1, (-1, width))
+            positions, numbers = (blocks.amax(dim=2) >= bars[:, None]).nonzero(as_tuple=True)
+            values = blocks[positions, numbers]
+            found, within = (values >= bars[positions, None]).nonzero(as_tuple=True)
+            positions, index = positions[found], numbers[found] * width + within
             new = self._rows(
-                chunk.owners[positions], scores, found % n_neurons + layer * n_neurons, chunk.stated[positions]
+                chunk.owners[positions],
+                values[found, within],
+                index + layer * n_neurons,
+                chunk.stated[positions],
             )
             old = (self.scores, self.neurons, self.stated)
             self.scores, self.neurons, self.stated = (torch.cat(pair, dim=1) for pair in zip(old, new, strict=True))
