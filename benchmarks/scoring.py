@@ -1,27 +1,32 @@
-"""What one neuron-scoring pass costs, on a random model of Qwen3's shape with fewer layers.
+"""What neuron scoring costs on random models of published shapes: one pass, and rollouts that share their prompts.
 
 Processor seconds on the same batch, interleaved, as medians (with one thread that is wall time on an idle machine, and
-other programs do not count; on a GPU, wall seconds of a synchronised device): the backbone alone, the model with
-logits, and the scoring pass with each cut. Then once, as its own oracle, the formulation that multiplies W_down^T W_U
-over the whole vocabulary in every layer: per rollout, as an implementation that scores one response at a time does,
-and once for the batch. Response tokens are drawn uniformly, so nearly all differ: the dearest case.
-``python -m benchmarks.scoring``; on a GPU ``--device cuda --dtype bfloat16 --shape 4b --layers 36``.
+other programs do not count; on a GPU, wall seconds of a synchronised device): at Qwen3's widths with fewer layers, the
+backbone alone, the model with logits, and the scoring pass with each cut. Then once, as its own oracle, the formulation
+that multiplies W_down^T W_U over the whole vocabulary in every layer: per rollout, as an implementation that scores one
+response at a time does, and once for the batch. Response tokens are drawn uniformly, so nearly all differ: the dearest
+case.
+
+Shared prompts: questions of 5 rollouts each, at SmolLM2-135M's shape, prompts of 160 tokens, against a backbone forward
+of every whole rollout in one batch without padding. Tokens are drawn by Zipf's law, as in a text, and again uniformly.
+``python -m benchmarks.scoring``; on a GPU ``--device cuda --dtype bfloat16 --shape 4b --layers 36 --shared-shape 4b``.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.machine import RESULTS, describe_machine, store_report
 from pipeline.neurons.architecture import MlpStack, find_mlp_stack
-from pipeline.neurons.batch import score_batch
+from pipeline.neurons.batch import score_apart, score_shared
 from pipeline.neurons.collector import collect_activations
 from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.contribution import contributions, token_alignment, unembedding_rows
@@ -34,9 +39,16 @@ SHAPES = {
 }
 
 
+SMOLLM2 = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
+N_LAYERS = {"135m": 30, "0.6b": 28, "4b": 36}
+
+
 def build_model(shape: str, n_layers: int) -> PreTrainedModel:
-    """Return a random model with the widths and vocabulary of a published Qwen3."""
+    """Return a random model with the widths and vocabulary of a published Qwen3, or of SmolLM2-135M (``135m``)."""
     torch.manual_seed(0)
+    if shape == "135m":
+        llama = LlamaConfig(vocab_size=49_152, num_hidden_layers=n_layers, tie_word_embeddings=True, **SMOLLM2)
+        return LlamaForCausalLM(llama).eval()
     config = Qwen3Config(
         vocab_size=VOCABULARY,
         num_hidden_layers=n_layers,
@@ -89,6 +101,47 @@ def seconds(run: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
+def interleaved(runs: dict[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, list[float]]:
+    """Return the seconds of each run, round by round, without the first, which warms up."""
+    rounds = [[seconds(run, options.device) for run in runs.values()] for _ in range(options.repeats + 1)]
+    return {name: list(times) for name, times in zip(runs, zip(*rounds[1:], strict=True), strict=True)}
+
+
+@torch.inference_mode()
+def measure_shared(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what rollouts that share their prompts cost, by the length of the responses (tokens)."""
+    shape, report = options.shared_shape, {}
+    model = build_model(shape, N_LAYERS[shape]).to(device=options.device, dtype=getattr(torch, options.dtype))
+    stack, vocabulary = find_mlp_stack(model), torch.arange(1.0, model.config.vocab_size + 1)
+    laws = {"zipf": 1 / vocabulary, "uniform": torch.ones_like(vocabulary)}
+    for n_response in (16, 256):
+        batches = {
+            law: [
+                Rollout(0, str(question), sample, prompt, torch.multinomial(weights, n_response, True).tolist())
+                for question in range(options.questions)
+                for prompt in [torch.multinomial(weights, 160, True).tolist()]
+                for sample in range(5)
+            ]
+            for law, weights in laws.items()
+        }
+        tokens = torch.tensor([[*r.prompt_ids, *r.response_ids] for r in batches["zipf"]], device=options.device)
+        runs: dict[str, Callable[[], object]] = {
+            "backbone": partial(stack.backbone, input_ids=tokens, use_cache=False),
+            "apart": partial(score_apart, batches["zipf"], stack, NeuronScoresConfig()),
+            **{law: partial(score_shared, batch, stack, NeuronScoresConfig()) for law, batch in batches.items()},
+        }
+        times = interleaved(runs, options)
+        median = {name: statistics.median(values) for name, values in times.items()}
+        report[f"{n_response} response tokens"] = {
+            "all_seconds": times,
+            "scoring / backbone of every whole rollout": {
+                name: median[name] / median["backbone"] for name in ("zipf", "uniform", "apart")
+            },
+            "rollouts_per_second": len(tokens) / median["zipf"],
+        }
+    return report
+
+
 @torch.inference_mode()
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return times, ratios and, on a GPU, the peak of its memory."""
@@ -101,16 +154,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     runs: dict[str, Callable[[], object]] = {
         "backbone": lambda: stack.backbone(input_ids=tokens, use_cache=False),
         "with_logits": lambda: model(input_ids=tokens, use_cache=False),
-        "scoring_entries": lambda: score_batch(batch, stack, NeuronScoresConfig(cut="entries")),
-        "scoring_neurons": lambda: score_batch(batch, stack, NeuronScoresConfig(cut="neurons")),
-        "scoring_one_rollout": lambda: score_batch(batch[:1], stack, NeuronScoresConfig(cut="entries")),
+        "scoring_entries": lambda: score_apart(batch, stack, NeuronScoresConfig(cut="entries")),
+        "scoring_neurons": lambda: score_apart(batch, stack, NeuronScoresConfig(cut="neurons")),
+        "scoring_one_rollout": lambda: score_apart(batch[:1], stack, NeuronScoresConfig(cut="entries")),
     }
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(options.repeats + 1):
-        for name, run in runs.items():
-            spent = seconds(run, device)
-            if repeat:  # the first round warms up
-                times[name].append(spent)
+    times = interleaved(runs, options)
     median = {name: statistics.median(values) for name, values in times.items()}
     memory = {name: peak_memory(run) for name, run in runs.items()} if device != "cpu" else None
     oracle: list[list[Tensor]] = []
@@ -156,6 +204,8 @@ def main() -> None:
     for name, default in [("layers", 8), ("rollouts", 4), ("prompt-tokens", 128), ("response-tokens", 128)]:
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     parser.add_argument("--shape", choices=SHAPES, default="0.6b", help="widths of this published Qwen3 (%(default)s)")
+    parser.add_argument("--shared-shape", choices=N_LAYERS, default="135m", help="of shared prompts (%(default)s)")
+    parser.add_argument("--questions", type=int, default=2, help="that share prompts, 5 rollouts each (%(default)s)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(%(default)s)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="timed rounds (%(default)s)")
@@ -164,7 +214,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     setting = {name: value for name, value in vars(options).items() if name != "output"}
-    store_report({"setting": setting, "machine": describe_machine("scoring"), **measure(options)}, options.output)
+    report = {**measure(options), "shared_prompts": measure_shared(options)}
+    store_report({"setting": setting, "machine": describe_machine("scoring"), **report}, options.output)
 
 
 if __name__ == "__main__":

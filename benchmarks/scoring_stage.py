@@ -25,7 +25,7 @@ from pipeline.chain import materialize
 from pipeline.config import Config
 from pipeline.model_fingerprint import model_fingerprint
 from pipeline.models import load_model
-from pipeline.neurons.batch import score_batch
+from pipeline.neurons.batch import score_shared
 from pipeline.neurons.rollout import Rollout
 from pipeline.neurons.schemas import NEURON_SCORES
 from pipeline.neurons.score import NeuronScorer
@@ -98,14 +98,14 @@ def run_loop(config: Config, run: Run) -> float:
     shards = [
         sorted(
             (Rollout(row, *values) for row, values in enumerate(shard.select(TOLD).collect().iter_rows())),
-            key=lambda rollout: (rollout.n_tokens, rollout.id),
+            key=lambda rollout: (len(rollout.prompt_ids), rollout.id),
         )
         for shard in run.require("rollouts").scan_shards()
     ]
     start = time.process_time()
     for shard in shards:
         for _ in scorer.budget.run(
-            shard, lambda rollout: rollout.n_tokens, lambda batch: score_batch(batch, scorer.stack, scorer.config)
+            shard, lambda rollout: rollout.n_tokens, lambda batch: score_shared(batch, scorer.stack, scorer.config)
         ):
             pass
     return time.process_time() - start

@@ -35,14 +35,17 @@ class TokenBudget:
     ) -> Iterator[tuple[Sequence[Item], Result]]:
         """Yield consecutive batches of ``ordered`` with what ``compute`` made of them.
 
-        ``n_tokens`` is the length that a sequence needs, ascending; a batch is padded to its last. It holds one
-        sequence at least. When one exceeds the device's memory, it and those after it are made with half the budget.
+        ``n_tokens`` is the length that a sequence needs; a batch is padded to its longest. It holds one sequence at
+        least. When one exceeds the device's memory, it and those after it are made with half the budget.
         Raises ModelError when one sequence alone does not fit.
         """
         done = 0
         while done < len(ordered):
-            count = 1
-            while done + count < len(ordered) and (count + 1) * n_tokens(ordered[done + count]) <= self.tokens:
+            count, longest = 1, n_tokens(ordered[done])
+            for following in ordered[done + 1 :]:
+                longest = max(longest, n_tokens(following))
+                if (count + 1) * longest > self.tokens:
+                    break
                 count += 1
             batch = ordered[done : done + count]
             try:
@@ -50,7 +53,7 @@ class TokenBudget:
             except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-                self._halve(batch, n_tokens(batch[-1]), error)
+                self._halve(batch, max(map(n_tokens, batch)), error)
             else:
                 yield batch, result
                 done += count

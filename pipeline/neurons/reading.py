@@ -10,8 +10,9 @@ from torch import Tensor
 from pipeline.neurons.architecture import MlpStack
 from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.contribution import contributions, read_positions, token_alignment, unembedding_rows
+from pipeline.neurons.rollout import Rollout
 from pipeline.neurons.sizes import SupportSizes
-from pipeline.neurons.topk import Chunk, make_cut
+from pipeline.neurons.topk import Chunk, Sets, make_cut
 
 
 class Span(NamedTuple):
@@ -50,20 +51,43 @@ class Positions:
 
 
 class Reading:
-    """R spans of a batch, and what the contributions to their tokens come to."""
+    """A span of each of R rollouts, and what one forward pass over a batch says of them."""
 
-    def __init__(self, spans: Sequence[Span], tokens: Tensor, stack: MlpStack, config: NeuronScoresConfig) -> None:
-        """Locate the spans in padded ``tokens [B, S]``."""
-        said, self.positions, self._chunks = _locate(spans, tokens, config)
+    def __init__(
+        self,
+        rollouts: Sequence[Rollout],
+        spans: Sequence[Span],
+        tokens: Tensor,
+        stack: MlpStack,
+        config: NeuronScoresConfig,
+    ) -> None:
+        """Locate the rollouts' spans in padded ``tokens [B, S]``."""
+        said, self._positions, self._chunks = _locate(spans, tokens, config)
         self._rows = unembedding_rows(stack.W_U, said)
-        self.n_spans = len(spans)
-        self.cut = make_cut(config, len(spans), tokens.device)
+        self._cut = make_cut(config, len(spans), tokens.device)
+        self.rollouts = rollouts
         self.sizes = SupportSizes(len(spans), stack.n_layers, tokens.device)
+        """Sums over all positive contributions to a span."""
+        self.displacement = torch.zeros(len(spans), dtype=torch.float64, device=tokens.device)
+        """Mean distance of the hidden state from first layer in to last layer out over root d_model, ``[R]``."""
+        self.states = torch.zeros(len(spans), stack.W_U.shape[1], device=tokens.device)
+        """Mean over the tokens of the hidden state that leaves the last layer, before the final norm, ``[R, D]``."""
+
+    @property
+    def sets(self) -> Sets:
+        """Neurons of each span, and of what states no answer in it, with their scores."""
+        return self._cut.result()
 
     def add(self, layer: int, activations: Tensor, W_down: Tensor) -> None:
         """Take in a layer's activations ``[B * S, M]``; ``W_down [D, M]`` is its down projection."""
         alignment = token_alignment(self._rows, W_down)
-        self.cut.add_layer(layer, self._contributions(layer, activations, alignment))
+        self._cut.add_layer(layer, self._contributions(layer, activations, alignment))
+
+    def measure(self, entered: Tensor, left: Tensor) -> None:
+        """Take in the hidden states ``[B * S, D]`` that enter the first layer and leave the last one."""
+        start, end = (hidden[self._positions.reads].float() for hidden in (entered, left))
+        self.displacement = self._mean((end - start).square().mean(dim=1).sqrt().double())
+        self.states = self._mean(left[self._positions.tokens].float())
 
     def _contributions(self, layer: int, activations: Tensor, alignment: Tensor) -> Iterator[Chunk]:
         """Yield a layer's contributions from activations and alignment ``[U, M]``, counting their sizes."""
@@ -72,11 +96,11 @@ class Reading:
             self.sizes.add(layer, chunk)
             yield chunk
 
-    def mean(self, values: Tensor) -> Tensor:
+    def _mean(self, values: Tensor) -> Tensor:
         """Return the mean over the tokens of each span, ``[R, ...]``, of ``values [N, ...]`` at all positions."""
-        owners = self.positions.owners
-        totals = values.new_zeros(self.n_spans, *values.shape[1:]).index_add_(0, owners, values)
-        return totals.div_(owners.bincount(minlength=self.n_spans).reshape(-1, *[1] * (values.dim() - 1)))
+        owners, n_spans = self._positions.owners, len(self.rollouts)
+        totals = values.new_zeros(n_spans, *values.shape[1:]).index_add_(0, owners, values)
+        return totals.div_(owners.bincount(minlength=n_spans).reshape(-1, *[1] * (values.dim() - 1)))
 
 
 def _locate(

@@ -1,22 +1,26 @@
 """Stage ``neuron_scores``: run each rollout through the model once more and keep the neurons that carry its tokens.
 
 Every rollout comes back, scored or refused with a reason, in the order in which it was given; neither the batch budget
-nor the other rows change a row beyond the rounding of the forward pass itself. Pinned by
-``tests/neurons/test_score.py``.
+nor the other rows change a row beyond the rounding of the forward pass itself. The rollouts of a batch that have the
+same prompt run it once, but where that would change a row. Pinned by ``tests/neurons/test_score.py`` and
+``test_shared_prompts.py``.
 """
 
+import itertools as it
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import polars as pl
 
 from pipeline.batching import TokenBudget
 from pipeline.models import LanguageModel
 from pipeline.neurons.architecture import find_mlp_stack
-from pipeline.neurons.batch import score_batch
+from pipeline.neurons.batch import can_share_prompts, score_apart, score_shared
 from pipeline.neurons.config import NeuronScoresConfig
+from pipeline.neurons.reading import Reading
 from pipeline.neurons.rollout import Limits, Reason, Refusal, Rollout
-from pipeline.neurons.tables import SCORED, ScoreTables, batch_table
+from pipeline.neurons.tables import SCORED, STEMS, ScoreTables, response_table, stem_table
 
 _SPANS = ("stem_start", "stem_stop", "answer_start", "answer_stop")
 COLUMNS = ("id", "sample", "prompt_ids", "response_ids", "logprobs", "self_certainty", *_SPANS)
@@ -40,6 +44,7 @@ class NeuronScorer:
         self.stack = find_mlp_stack(language_model.model)
         self.config = config
         self._limits = Limits.of(language_model)
+        self._can_share = can_share_prompts(self.stack)
         self.budget = TokenBudget(config.batch_tokens)
 
     @property
@@ -57,25 +62,44 @@ class NeuronScorer:
         refusals = {rollout.row: refusal for rollout in given if (refusal := self._limits.refuse(rollout))}
         done(len(refusals))
         readable = [rollout for rollout in given if rollout.row not in refusals]
-        readable.sort(key=lambda rollout: (rollout.n_tokens, rollout.id, rollout.sample))
-        tables = [SCORED.to_frame()]
+        together = sorted(filter(self._shares_prompt, readable), key=lambda r: (len(r.prompt_ids), r.id, r.sample))
+        apart = sorted(it.filterfalse(self._shares_prompt, readable), key=lambda r: (r.n_tokens, r.id, r.sample))
         # LongRoPE chooses its factors by the longest row of a batch, so no batch may have rows on both sides.
-        switch = bisect_right(readable, self._limits.rope_switch or self._limits.context, key=_n_tokens)
-        for group in (readable[:switch], readable[switch:]):
-            for batch, table in self.budget.run(group, _n_tokens, self._score):
-                tables.append(table)
+        switch = bisect_right(apart, self._limits.rope_switch or self._limits.context, key=_n_tokens)
+        scored, stems = [SCORED.to_frame()], [STEMS.to_frame()]
+        for group, score in ((together, score_shared), (apart[:switch], score_apart), (apart[switch:], score_apart)):
+            for batch, tables in self.budget.run(group, _n_tokens, partial(self._score, score)):
+                scored += tables[:-1]
+                stems.append(tables[-1])
                 done(len(batch))
-        scored = pl.concat(tables).sort("row")
+        responses = pl.concat(scored).sort("row")
         not_finite = Refusal(
             Reason.NOT_FINITE,
             f"activations are not finite in {str(self.stack.W_U.dtype).removeprefix('torch.')}: set model.dtype to "
             "bfloat16 or float32 and sample the rollouts again, or mend the weights",
         )
-        refusals |= dict.fromkeys(scored.filter(~pl.col("finite"))["row"], not_finite)
-        return ScoreTables.of(scored.filter("finite"), [(given[row], refusals[row]) for row in sorted(refusals)])
+        refusals |= dict.fromkeys(responses.filter(~pl.col("finite"))["row"], not_finite)
+        return ScoreTables.of(
+            responses.filter("finite"),
+            pl.concat(stems).sort("row").filter("finite"),
+            [(given[row], refusals[row]) for row in sorted(refusals)],
+        )
 
-    def _score(self, batch: Sequence[Rollout]) -> pl.DataFrame:
-        return batch_table(batch, score_batch(batch, self.stack, self.config), self.stack, self.config)
+    def _shares_prompt(self, rollout: Rollout) -> bool:
+        """Return whether others can go on from the rollout's prompt, as ``score_shared`` does; else it runs whole.
+
+        That is where the model has linear attention or a state space (Qwen3.5, Falcon-H1, OLMo hybrid), the prompt has
+        one token or ends with the stem, or LongRoPE reads the rollout, being long, otherwise than its prompt alone.
+        """
+        within = rollout.n_tokens <= (self._limits.rope_switch or self._limits.context)
+        return self._can_share and within and max(rollout.stem_stop or 0, 1) < len(rollout.prompt_ids)
+
+    def _score(
+        self, score: Callable[..., tuple[list[Reading], Reading]], batch: Sequence[Rollout]
+    ) -> list[pl.DataFrame]:
+        responses, stems = score(batch, self.stack, self.config)
+        tables = [response_table(reading, self.stack, self.config) for reading in responses]
+        return [*tables, stem_table(stems, self.config)]
 
 
 def _n_tokens(rollout: Rollout) -> int:

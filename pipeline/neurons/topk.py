@@ -9,6 +9,7 @@ then neuron), so a set is determined whatever the chunks. Pinned by ``tests/neur
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
+from math import gcd
 from typing import NamedTuple, Protocol
 
 import torch
@@ -18,10 +19,10 @@ from pipeline.neurons.config import NeuronScoresConfig
 
 _SMALLEST = 2.0**-149
 """Smallest positive float32: what is at least this is positive."""
+_BLOCK = 32
+"""Neurons that are looked through together: few hold an entry that may stay, and to find single ones is slow."""
 _SLACK = 4
-"""A chunk may bring this multiple of K candidates per part before the bar is raised within it."""
-_NO_RANK = 2**40
-"""More than there are entries."""
+"""A list is cut when it is longer than this multiple of K."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,6 @@ class Kept:
         order = order[rank < k]
         return Kept(self.owners[order], self.neurons[order], self.scores[order])
 
-    def where(self, chosen: Tensor) -> "Kept":
-        """Return the entries that a mask ``[n]`` chooses."""
-        return Kept(self.owners[chosen], self.neurons[chosen], self.scores[chosen])
-
     def merged(self) -> "Kept":
         """Return each neuron of a rollout once, with its largest score, by rollout and ascending neuron id."""
         keys, inverse = (self.owners << 32 | self.neurons).unique(return_inverse=True)
@@ -108,57 +105,71 @@ class Cut(Protocol):
 class EntriesCut:
     """Top K over (layer, neuron, position) entries, merged to neurons afterwards: |N| varies with concentration.
 
-    One list serves both sets: an entry stays while it is in the top K of all tokens or in that of the rationale.
+    One list serves both sets: an entry stays while it is in the top K of all tokens or in that of the rationale. Lists
+    are rows ``[R, C]`` in the order of the stream, filled up with scores of 0, and cut when they have grown.
     """
 
     def __init__(self, n_rollouts: int, top_k: int, device: torch.device) -> None:
         self.top_k = top_k
-        self.kept = Kept.none(device)  # its owners are parts
-        self.bar = torch.full((2 * n_rollouts,), _SMALLEST, device=device)  # of a part: no smaller entry can stay
+        self.scores = torch.zeros(n_rollouts, 1, device=device)
+        self.neurons = self.scores.long()
+        self.stated = self.scores.bool()
+        self.bar = torch.full((n_rollouts, 2), _SMALLEST, device=device)  # of a part: no smaller entry can stay
 
     def add_layer(self, layer: int, chunks: Iterable[Chunk]) -> None:
         """See ``Cut.add_layer``."""
         for chunk in chunks:
-            above = self._above(chunk)
-            positions, index = above.nonzero(as_tuple=True)
-            found = Kept(chunk.parts[positions], index + layer * above.shape[1], chunk.contributions[above])
-            entries, whole, rationale = self._ranked(self.kept.joined(found))
-            for ranks, part in ((whole, 1), (rationale, 0)):
-                last = ranks == self.top_k - 1
-                self.bar[entries.owners[last] // 2 * 2 + part] = entries.scores[last]
-            self.kept = entries.where((whole < self.top_k) | (rationale < self.top_k))
+            n_neurons, bars = chunk.contributions.shape[1], self.bar.flatten()[chunk.parts]
+            width = gcd(n_neurons, _BLOCK)
+            blocks = chunk.contributions.unflatten(1, (-1, width))
+            positions, numbers = (blocks.amax(dim=2) >= bars[:, None]).nonzero(as_tuple=True)
+            values = blocks[positions, numbers]
+            found, within = (values >= bars[positions, None]).nonzero(as_tuple=True)
+            positions, index = positions[found], numbers[found] * width + within
+            new = self._rows(
+                chunk.owners[positions],
+                values[found, within],
+                index + layer * n_neurons,
+                chunk.stated[positions],
+            )
+            old = (self.scores, self.neurons, self.stated)
+            self.scores, self.neurons, self.stated = (torch.cat(pair, dim=1) for pair in zip(old, new, strict=True))
+            if self.scores.shape[1] > _SLACK * self.top_k:
+                self._cut()
 
     def result(self) -> Sets:
         """See ``Cut.result``."""
-        entries, whole, rationale = self._ranked(self.kept)
-        rollouts = Kept(entries.owners // 2, entries.neurons, entries.scores)
-        return Sets(*(rollouts.where(ranks < self.top_k).merged() for ranks in (whole, rationale)))
+        return Sets(*(Kept(m.nonzero()[:, 0], self.neurons[m], self.scores[m]).merged() for m in self._largest()))
 
-    def _above(self, chunk: Chunk) -> Tensor:
-        """Return which entries ``[N, M]`` may stay: all that do, and few others."""
-        values, parts = chunk.contributions, chunk.parts
-        above = values >= self.bar[parts, None]
-        counts = torch.zeros_like(self.bar, dtype=torch.int64).index_add_(0, parts, above.sum(dim=1))
-        crowded = (counts > _SLACK * self.top_k).nonzero().flatten().tolist()
-        for part in crowded:
-            self.bar[part] = values[parts == part].flatten().topk(self.top_k, sorted=False).values.min()
-        return values >= self.bar[parts, None] if crowded else above
+    def _cut(self) -> None:
+        whole, rationale = self._largest()
+        for part, largest in enumerate((rationale, whole)):
+            least = self.scores.masked_fill(~largest, torch.inf).amin(dim=1)
+            self.bar[:, part] = torch.where(largest.sum(dim=1) == self.top_k, least, self.bar[:, part])
+        kept = whole | rationale
+        self.scores, self.neurons, self.stated = self._rows(
+            kept.nonzero()[:, 0], self.scores[kept], self.neurons[kept], self.stated[kept]
+        )
 
-    @staticmethod
-    def _ranked(entries: Kept) -> tuple[Kept, Tensor, Tensor]:
-        """Return entries by rollout and descending, of equal ones the first first, and their ranks in both sets.
+    def _largest(self) -> tuple[Tensor, Tensor]:
+        """Return which entries ``[R, C]`` are in the top K of all tokens, and which in that of the rationale."""
+        return self._top(self.scores), self._top(self.scores.masked_fill(self.stated, 0))
 
-        Ranks count from 0; an entry of a stated token has none in the rationale, a very large one.
-        """
-        order = entries.scores.argsort(descending=True, stable=True)
-        order = order[(entries.owners[order] // 2).argsort(stable=True)]
-        parts = entries.owners[order]
-        first = torch.searchsorted(parts // 2, parts // 2)
-        stated = parts % 2
-        n_stated = stated.cumsum(0) - stated
-        whole = torch.arange(len(parts), device=parts.device) - first
-        rationale = whole - (n_stated - n_stated[first]) + stated * _NO_RANK
-        return Kept(parts, entries.neurons[order], entries.scores[order]), whole, rationale
+    def _top(self, scores: Tensor) -> Tensor:
+        """Return the K largest of each row, if positive; of equal ones, the first."""
+        least = scores.topk(min(self.top_k, scores.shape[1]), sorted=False).values.amin(dim=1, keepdim=True)
+        equal, above = scores == least, scores > least
+        first = equal & (equal.cumsum(dim=1) <= self.top_k - above.sum(dim=1, keepdim=True))
+        return (above | first) & (scores > 0)
+
+    def _rows(self, owners: Tensor, *vectors: Tensor) -> list[Tensor]:
+        """Return vectors ``[n]`` as rows ``[R, C]``, by ascending ``owners [n]``."""
+        counts = owners.bincount(minlength=len(self.bar))
+        columns = torch.arange(len(owners), device=owners.device) - (counts.cumsum(0) - counts)[owners]
+        rows = [vector.new_zeros(len(counts), int(counts.max())) for vector in vectors]
+        for row, vector in zip(rows, vectors, strict=True):
+            row[owners, columns] = vector
+        return rows
 
 
 class NeuronsCut:

@@ -306,7 +306,7 @@ def test_scores_are_rounded_where_asked(language_model):
 
 
 def test_out_of_memory_halves_the_budget_and_changes_nothing(language_model, monkeypatch):
-    expected, tried, original = run(ROWS, language_model), [], score.score_batch
+    expected, tried, original = run(ROWS, language_model), [], score.score_shared
 
     def limited(batch, *rest):
         tried.append(len(batch))
@@ -315,10 +315,10 @@ def test_out_of_memory_halves_the_budget_and_changes_nothing(language_model, mon
         return original(batch, *rest)
 
     limit = 3
-    monkeypatch.setattr(score, "score_batch", limited)
+    monkeypatch.setattr(score, "score_shared", limited)
     scorer = NeuronScorer(language_model, NeuronScoresConfig())
     assert_alike(scorer.score(ROWS), expected)
-    assert tried[:3] == [8, 6, 3]
+    assert tried[:2] == [7, 3]  # the eighth has no prompt to share
     assert max(tried[3:]) <= 3
     tried.clear()
     assert_alike(scorer.score(ROWS), expected)
