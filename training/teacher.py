@@ -72,7 +72,8 @@ class EMATeacher(TrainerCallback):  # type: ignore[misc]  # transformers is unty
     def error_bound(self) -> float:
         """Return a bound of the distance from the exact average: Frobenius norm over all layers, by that of E.
 
-        The error of a step is what was left of the error before, d times, and what this step lost.
+        The error of a step is at most d times the error before and what this step lost; float32's own rounding, about
+        3e-5 after 250 steps, is not counted.
         """
         norms = [(delta.left.T @ delta.left * (delta.right @ delta.right.T)).sum() for delta in self.deltas.values()]
         error = torch.stack(list(self._errors.values())).norm()
