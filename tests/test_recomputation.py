@@ -43,6 +43,7 @@ REMADE: dict[str, set[str]] = {
     "neuron_scores.chunk_tokens": set(),
     "neuron_scores.max_unscored_share": set(),
     "causal_check.batch_tokens": set(),
+    **{f"{name}.activation_checkpointing": set() for name in ADAPTERS},
     "neuron_scores.position": {"neuron_scores", "causal_check"},
 }
 """Stages by setting; a setting that does not stand here changes its own stage."""

@@ -63,7 +63,7 @@ def render_card(
         pipeline_tag="text-generation",
         tags=["lora", "neuron-opsd", job.objective],
     )
-    sections = {job.stage: settings.model_dump(mode="json")}  # named as in the configuration
+    sections = {job.stage: settings.material()}  # named as in the configuration
     return ModelCard.from_template(
         header,
         template_str=f"{_CARD}\n",  # Jinja drops the last line break

@@ -4,6 +4,7 @@ import difflib
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from pipeline.adapters.config import RivalConfig, TrainingConfig
 from pipeline.errors import TrainingError
@@ -43,7 +44,7 @@ def _check_batches(stage: str, settings: TrainingConfig, n_rows: int, rows: str)
         )
 
 
-def _check_targets(stage: str, settings: TrainingConfig, model: nn.Module) -> None:
+def _check_targets(stage: str, settings: TrainingConfig, model: PreTrainedModel) -> None:
     # PEFT adapts the names it finds and passes over the others.
     linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     for target in settings.lora_targets:
@@ -51,6 +52,11 @@ def _check_targets(stage: str, settings: TrainingConfig, model: nn.Module) -> No
             nearest = difflib.get_close_matches(target, sorted(linear), n=1, cutoff=0.0)
             hint = f", did you mean '{nearest[0]}'?" if nearest else ": the model has no linear layers"
             raise TrainingError(f"{stage}.lora_targets: the model has no linear layer '{target}'{hint}")
+    # The losses use the output layer by itself; and merged where it is tied, an adapter of it changes the embedding.
+    head = model.get_output_embeddings()
+    name = next((name.rpartition(".")[2] for name, module in model.named_modules() if module is head), None)
+    if name in settings.lora_targets:
+        raise TrainingError(f"{stage}.lora_targets: the output layer '{name}' cannot be adapted: leave it out")
 
 
 def _check_device(device: torch.device) -> None:

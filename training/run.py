@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = parser.parse_args(arguments).job
     end_with_input()
     disable_progress_bar()  # of the loading of weights, which would break up the lines of the report
-    # TRL 1.16 reads an attribute that transformers 5.23 has renamed; the user can do nothing about it.
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+    # TRL 1.16 uses names that transformers 5.23 has changed; the user can do nothing about it.
+    warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing\\w*` is deprecated", FutureWarning)
     try:
         with open_reporter() as reporter:
             train(read_job(path), reporter)
@@ -75,12 +75,15 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     try:
         trainer.train()
     except torch.OutOfMemoryError as error:
-        raise TrainingError(f"the GPU's memory is exhausted: lower {job.stage}.micro_batch") from error
+        raise TrainingError(
+            f"the GPU's memory is exhausted: set "
+            f"{job.stage}.activation_checkpointing=true or lower {job.stage}.micro_batch"
+        ) from error
     log = training_log(trainer.state.log_history)
     save_adapter(trainer.model, job)
     render_card(job, objective, settings, questions.height, log).save(job.output / "README.md")
     pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
-    _write_last(job.output / NOTES_FILE, {"training_questions": questions.height})
+    _write_last(job.output / NOTES_FILE, {"training_questions": questions.height, **objective.notes(trainer)})
     reporter.line(f"adapter of {job.stage} saved ({time.monotonic() - started:.0f} s)")
 
 

@@ -12,6 +12,7 @@ class TrainingConfig(Section):
 
     objective: ClassVar[str]
     """What is trained for, one of training.objectives.OBJECTIVES."""
+    immaterial: ClassVar[frozenset[str]] = frozenset({"activation_checkpointing"})
 
     steps: int = Field(default=250, ge=1)
     """Optimizer steps."""
@@ -19,6 +20,9 @@ class TrainingConfig(Section):
     """Responses per optimizer step, each to another question."""
     micro_batch: int = Field(default=4, ge=1)
     """Trajectories per forward and backward pass; divides trajectories_per_step."""
+    activation_checkpointing: bool = False
+    """Keep each layer's input only and compute the layer again in the backward pass: far less memory, about a third
+    more computation, results alike up to rounding."""
     learning_rate: float = Field(default=2.5e-6, gt=0)
     """Peak learning rate of AdamW, cosine schedule."""
     warmup_share: float = Field(default=0.03, ge=0, lt=1)

@@ -80,7 +80,10 @@ def test_a_job_leaves_its_files_and_says_nothing_but_its_progress(runs):
     assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["training", *["step"] * 3, "adapter"]
     adapter = {"adapter_model.safetensors", "adapter_config.json", "README.md"}
     assert set(digests(job.output)) == adapter | {"training_log.parquet", "notes.json"}
-    assert json.loads((job.output / "notes.json").read_text()) == {"training_questions": 6}
+    notes = json.loads((job.output / "notes.json").read_text())
+    assert notes.pop("training_questions") == 6
+    assert set(notes) == ({"teacher_error_bound"} if job.stage == "distilled_adapter" else set())
+    assert all(0 <= bound < 0.01 for bound in notes.values())
     assert pq.read_schema(job.output / "training_log.parquet").equals(TRAINING_LOG, check_metadata=True)
     log = pl.read_parquet(job.output / "training_log.parquet")
     assert log["step"].to_list() == [1, 2, 3]
@@ -144,6 +147,16 @@ def test_too_few_questions_are_refused_in_one_line_and_leave_nothing(real_job, t
     assert ("sft_adapter.enabled=false" in done.stderr) == (objective == "sft")
     assert done.stderr.count("\n") == 1
     assert not job.output.exists()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_with_activation_checkpointing_the_program_says_no_more(real_job, tmp_path, objective):
+    job = real_job(objective, tmp_path, activation_checkpointing=True)
+    write_job(job, tmp_path / "job.json")
+    done = run_program("--job", str(tmp_path / "job.json"))
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["training", *["step"] * 3, "adapter"]
+    assert "activation_checkpointing" not in (job.output / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

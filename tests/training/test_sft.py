@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
-from pipeline.errors import TrainingError
 from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
 from pipeline.selection.schemas import CURATED_SUBSET
@@ -142,8 +141,3 @@ def test_dropout_is_the_adapters_alone(trainer_for, majority):
         with torch.no_grad():
             same = torch.equal(trainer.model(ids).logits, trainer.model(ids).logits)
         assert same == (dropout == 0)
-
-
-def test_an_adapter_on_the_output_layer_is_refused(trainer_for, majority):
-    with pytest.raises(TrainingError, match="output layer 'lm_head' cannot be adapted"):
-        trainer_for(majority, lora_targets=["q_proj", "lm_head"])

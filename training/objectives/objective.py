@@ -36,6 +36,8 @@ class Objective(Generic[C]):
     What ``training.checks`` asks of job, settings and model holds already. Raises TrainingError when they do not fit
     one another for this objective.
     """
+    notes: Callable[[Any], dict[str, Any]] = lambda _trainer: {}
+    """Returns what a trainer has to say for itself after training, for the artifact's notes."""
     rows: str = "training questions"
     """What the rows that ``read`` returns are, for messages."""
 
@@ -69,7 +71,7 @@ def trainer_arguments(
         seed=settings.seed,
         use_cpu=on_cpu,
         bf16=not on_cpu and language_model.model.dtype == torch.bfloat16,
-        activation_checkpointing=False,
+        activation_checkpointing=settings.activation_checkpointing,
         dataloader_pin_memory=not on_cpu,
         save_strategy="no",
         logging_steps=1,

@@ -6,7 +6,8 @@
   the same in a short and in a long response, and micro-batches do not change the loss;
 * the divergence is between the models' own distributions, at temperature 1, at whatever temperature the student was
   sampled; TRL divides both by the sampling temperature;
-* the moving-average teacher is exact (``training.teacher``);
+* the divergence is taken in chunks of tokens, so that no more logits stand at a time (``training.divergence``);
+* the moving-average teacher averages effective weights (``training.teacher``);
 * samples and teacher are computed without dropout;
 * prompts are never cut: those that do not fit are refused.
 
@@ -16,6 +17,7 @@ Pinned by ``tests/training/test_opsd.py``.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Final
 
 import polars as pl
@@ -23,7 +25,6 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # training is where TRL belongs
-from trl.experimental.sdft.loss_utils import compute_divergence
 from trl.trainer.utils import disable_dropout_in_model
 
 from pipeline.adapters.config import DistilledAdapterConfig
@@ -32,6 +33,7 @@ from pipeline.errors import TrainingError
 from pipeline.models import LanguageModel, encode_chat
 from pipeline.prompts import TEACHER_PROMPT_TEMPLATE, render_teacher_prompt
 from pipeline.teacher.schemas import TEACHER_CONTEXTS
+from training.divergence import apply_head, check_head, last_hidden_states, sum_divergence
 from training.inputs import scan_input
 from training.objectives.objective import Objective, lora_config, trainer_arguments
 from training.teacher import EMATeacher
@@ -66,14 +68,24 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
         batch["n_step_tokens"] = mask.sum().expand(len(mask))  # one per row, because TRL splits every tensor by rows
         return batch
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], **_: Any) -> Tensor:
+    def compute_loss(self, _model: nn.Module, inputs: dict[str, Any], **_: Any) -> Tensor:
         """Return the micro-batch's share of the step's mean divergence per response token (nats)."""
-        logits = self._compute_teacher_student_logits(model, self.teacher_model, inputs)
-        response = logits.loss_mask.bool()
-        both = (logits.student_logits, logits.teacher_logits)
-        student, teacher = (x[response].log_softmax(-1, torch.float32) for x in both)  # [response tokens, V]
-        divergence = compute_divergence(student, teacher, self.args.distillation_alpha)  # [response tokens]
-        return divergence.sum() / inputs["n_step_tokens"][0]
+        mask = inputs["completion_mask"]
+        prompts, prompt_mask = inputs["prompt_ids"], inputs["prompt_mask"]
+        ids, attention = (torch.cat(pair, 1) for pair in ((prompts, inputs["completion_ids"]), (prompt_mask, mask)))
+        with self.accelerator.autocast():
+            # The teacher first: what its long prompts take is free again when the student's activations are kept.
+            with torch.no_grad(), self._get_teacher_context_for_self_distillation():
+                teacher = self._hidden_states(inputs["teacher_input_ids"], inputs["teacher_attention_mask"], mask)
+            student = self._hidden_states(ids, attention, mask)
+            head = partial(apply_head, self.model.get_base_model())
+            divergence = sum_divergence(student, teacher, head, self.args.distillation_alpha)
+        return divergence / inputs["n_step_tokens"][0]
+
+    def _hidden_states(self, ids: Tensor, attention_mask: Tensor, response_mask: Tensor) -> Tensor:
+        """Return the last hidden states that predict the response's tokens, ``[response tokens, D]``."""
+        hidden = last_hidden_states(self.model.get_base_model(), ids, attention_mask)
+        return hidden[:, -response_mask.shape[1] - 1 : -1][response_mask.bool()]
 
 
 def read(job: TrainingJob) -> pl.LazyFrame:
@@ -84,8 +96,12 @@ def read(job: TrainingJob) -> pl.LazyFrame:
 def build(
     job: TrainingJob, settings: DistilledAdapterConfig, contexts: pl.DataFrame, language_model: LanguageModel
 ) -> OPSDTrainer:
-    """Return a trainer for rows of the schema TEACHER_CONTEXTS; raises TrainingError for a prompt that is too long."""
+    """Return a trainer for rows of the schema TEACHER_CONTEXTS.
+
+    Raises TrainingError for a prompt that is too long, and for a model whose logits cannot be taken in chunks.
+    """
     check_lengths(job.stage, settings, language_model, contexts)
+    check_head(language_model.model)
     disable_dropout_in_model(language_model.model)
     rows = contexts.select("prompt", "privileged_context").rows()
     return OPSDTrainer(
@@ -153,4 +169,5 @@ OBJECTIVE: Final = Objective(
     inputs=("teacher_contexts",),
     read=read,
     build=build,
+    notes=lambda trainer: {"teacher_error_bound": trainer.ema.error_bound()} if trainer.ema else {},
 )

@@ -16,13 +16,11 @@ from typing import Any, Final
 import polars as pl
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from trl import SFTConfig, SFTTrainer  # training is where TRL belongs
 from trl.trainer.utils import RepeatSampler, disable_dropout_in_model
 
 from pipeline.adapters.config import SftAdapterConfig
 from pipeline.adapters.job import TrainingJob
-from pipeline.errors import TrainingError
 from pipeline.models import LanguageModel
 from pipeline.rollouts.schemas import ROLLOUTS
 from pipeline.selection.schemas import CURATED_SUBSET
@@ -59,8 +57,7 @@ def read(job: TrainingJob) -> pl.LazyFrame:
 def build(
     job: TrainingJob, settings: SftAdapterConfig, majority: pl.DataFrame, language_model: LanguageModel
 ) -> MajorityVoteTrainer:
-    """Return a trainer for rows that ``read`` returns; raises TrainingError for an adapter on the output layer."""
-    _check_head(job.stage, settings.lora_targets, language_model.model)
+    """Return a trainer for rows that ``read`` returns."""
     disable_dropout_in_model(language_model.model)
     rows = majority.select("prompt_ids", "response_ids").rows()
     return MajorityVoteTrainer(
@@ -75,14 +72,6 @@ def build(
         processing_class=language_model.tokenizer,
         peft_config=lora_config(settings),
     )
-
-
-def _check_head(stage: str, lora_targets: list[str], model: PreTrainedModel) -> None:
-    # SFTTrainer reads the output layer's weight past an adapter, and refuses one with a ValueError (TRL 1.16).
-    head = model.get_output_embeddings()
-    name = next((name.rpartition(".")[2] for name, module in model.named_modules() if module is head), None)
-    if name in lora_targets:
-        raise TrainingError(f"{stage}.lora_targets: the output layer '{name}' cannot be adapted: leave it out")
 
 
 OBJECTIVE: Final = Objective(

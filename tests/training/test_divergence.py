@@ -1,0 +1,126 @@
+"""The chunked divergence against its formula, the head against models' own logits, and what stands at once."""
+
+import pytest
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM
+
+import training.divergence
+from pipeline.errors import TrainingError
+from training.divergence import apply_head, check_head, last_hidden_states, sum_divergence
+
+ALPHA = {"reverse_kl": 1.0, "forward_kl": 0.0, "jsd": 0.5}
+D, V = 16, 50
+SHAPE = {
+    "hidden_size": D, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 8,
+    "num_key_value_heads": 1, "vocab_size": V, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "initializer_range": 0.3,
+}  # fmt: skip
+GPT2 = {"n_embd": D, "n_layer": 2, "n_head": 2}
+HEADS = {
+    "qwen3": {"tie_word_embeddings": True},
+    "llama": {"tie_word_embeddings": False},
+    "gemma2": {"final_logit_softcapping": 3.0},
+    "nanochat": {"final_logit_softcapping": 3.0},
+    "cohere": {"logit_scale": 0.3},
+    "granite": {"logits_scaling": 4.0},
+    "falcon_h1": {
+        "lm_head_multiplier": 0.5, "mamba_d_ssm": D, "mamba_n_heads": 2, "mamba_d_head": 8, "mamba_d_state": 8
+    },
+    "granitemoehybrid": {
+        "num_local_experts": 0, "shared_intermediate_size": 32, "layer_types": ["attention"] * 2, "mamba_n_heads": 2
+    },
+    "gpt2": GPT2,
+    "gptj": {**GPT2, "rotary_dim": 4},
+    "opt": {"ffn_dim": 32, "word_embed_proj_dim": D},
+    "phi": {},
+}  # fmt: skip
+
+
+def build(family, **settings):
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **{**SHAPE, **settings})).eval()
+
+
+def by_formula(student, teacher, name):
+    p, q = student.log_softmax(-1), teacher.log_softmax(-1)
+    m = ((p.exp() + q.exp()) / 2).log()
+    kl = lambda a, b: (a.exp() * (a - b)).sum()  # noqa: E731
+    return {"reverse_kl": kl(p, q), "forward_kl": kl(q, p), "jsd": (kl(p, m) + kl(q, m)) / 2}[name]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+@pytest.mark.parametrize("name", ALPHA)
+def test_value_and_gradient_are_the_formula_s_whatever_the_chunk(monkeypatch, name, chunk):
+    monkeypatch.setattr(training.divergence, "CHUNK_TOKENS", chunk)
+    generator = torch.Generator().manual_seed(1)
+    student, teacher = torch.randn(2, 30, D, generator=generator)
+    weight = torch.randn(V, D, generator=generator)
+    student.requires_grad_()
+    head = lambda hidden: 5 * (hidden @ weight.T / 5).tanh()  # noqa: E731  # a capped one
+    expected = by_formula(head(student), head(teacher), name)
+    (gradient,) = torch.autograd.grad(3 * expected, student)
+    own = sum_divergence(student, teacher, head, ALPHA[name])
+    (own_gradient,) = torch.autograd.grad(3 * own, student)
+    assert float(own.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert torch.allclose(own_gradient, gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
+
+
+@pytest.mark.parametrize("family", HEADS)
+def test_logits_of_hidden_states_are_the_model_s_own(family):
+    """Scales, caps and biases stand in no one place; the same computation gives the same bits."""
+    model = build(family, **HEADS[family])
+    ids = torch.randint(3, V, (2, 7), generator=torch.Generator().manual_seed(0))
+    attention = torch.ones_like(ids)
+    attention[0, :2] = 0
+    with torch.no_grad():
+        logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits
+        hidden = last_hidden_states(model, ids, attention)
+        assert torch.equal(apply_head(model, hidden.flatten(0, 1)).view_as(logits), logits)
+        assert torch.equal(last_hidden_states(model, ids, attention), hidden)  # nothing is left of the head's detour
+    check_head(model)
+
+
+def test_a_model_that_makes_its_logits_another_way_is_refused():
+    class Reranked(LlamaForCausalLM):
+        def forward(self, input_ids=None, **others):
+            output = super().forward(input_ids, **others)
+            output.logits = output.logits + (0 if input_ids is None else 1)
+            return output
+
+    with pytest.raises(TrainingError, match="Reranked does not make its logits"):
+        check_head(Reranked(AutoConfig.for_model("llama", **SHAPE)))
+
+
+class LivingLogits(TorchDispatchMode):
+    """Counts the values of tensors over the vocabulary that stand at the same time."""
+
+    def __init__(self):
+        super().__init__()
+        self.peak, self._living = 0, {}
+
+    def __torch_dispatch__(self, function, _types, arguments=(), named=None):
+        result = function(*arguments, **(named or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.ndim > 1 and tensor.shape[-1] == V:
+                storage = tensor.untyped_storage()
+                self._living[storage.data_ptr()] = (StorageWeakRef(storage), storage.nbytes() // 4)
+        self._living = {key: (ref, size) for key, (ref, size) in self._living.items() if not ref.expired()}
+        self.peak = max(self.peak, sum(size for _, size in self._living.values()))
+        return result
+
+
+@pytest.mark.parametrize(("name", "copies"), [("reverse_kl", 9), ("forward_kl", 9), ("jsd", 16)])
+def test_no_more_than_a_chunk_s_logits_ever_stand(monkeypatch, name, copies):
+    monkeypatch.setattr(training.divergence, "CHUNK_TOKENS", 8)
+    model = build("qwen3").requires_grad_(False)
+    peaks = {}
+    for n_tokens in (8, 80):
+        student, teacher = torch.randn(2, n_tokens, D, generator=torch.Generator().manual_seed(n_tokens))
+        student.requires_grad_()
+        with LivingLogits() as logits:
+            sum_divergence(student, teacher, lambda hidden: apply_head(model, hidden), ALPHA[name]).backward()
+        peaks[n_tokens] = logits.peak
+    assert 0 < peaks[80] == peaks[8] <= copies * 8 * V
