@@ -32,7 +32,7 @@ COLUMNS = (
     "watched_logprobs",
 )
 """Columns of ``rollouts`` that are read."""
-_TAIL = 8
+_TAIL = 16
 """Last tokens of a prompt in which a chat template may open a thought; a tag and a line feed are at most so many."""
 
 

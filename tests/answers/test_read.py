@@ -187,7 +187,7 @@ def test_no_rollouts_give_no_answers(tiny):
 def test_option_probs_are_those_of_a_forward_pass_where_the_answer_stands(tiny, monkeypatch, form, permute):
     """The first capital letter of a random response, or the first letter of an option, is taken as its statement."""
 
-    def first_stated(response, options, finished):
+    def first_stated(response, options, *_):
         names = LETTERS[: len(options)] if form == "letter" else [option[0] for option in options]
         at = next((i for i, character in enumerate(response) if character in names), None)
         if at is None:
