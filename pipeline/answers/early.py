@@ -34,11 +34,11 @@ _WARNINGS: Final = {
 
 
 class EarlyLook:
-    """Looks at the responses of one table as they come, and warns at most once."""
+    """Looks at the responses of a stage to some questions as they come, and warns at most once."""
 
-    def __init__(self, table: str, questions: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, stage: str, questions: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> None:
         """Look at responses to ``questions`` (columns ``id`` and ``options`` of schema RAW_POOL)."""
-        self._table, self._questions, self._tokenizer = table, questions, tokenizer
+        self._stage, self._questions, self._tokenizer = stage, questions, tokenizer
         self._seen: list[pl.DataFrame] = []
         self._is_early = self._is_open = True
 
@@ -79,7 +79,7 @@ class EarlyLook:
         shown = read.filter(pl.any_horizontal(faults)).unique("id", keep="first", maintain_order=True).head(_N_SHOWN)
         lines = [f"of the first {len(read)} responses {shares[fault]:.0%} {_WARNINGS[fault]}" for fault in faults]
         lines += [f"  {_quoted(text)} ({why})" for text, why in shown.select("response", "extraction").iter_rows()]
-        _logger.warning("%s: %s", self._table, "\n".join(lines))
+        _logger.warning("%s: %s", self._stage, "\n".join(lines))
 
 
 def _quoted(response: str) -> str:

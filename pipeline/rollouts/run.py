@@ -50,7 +50,7 @@ def sample_shards(
     @cache
     def loaded() -> tuple[LanguageModel, Generator, Any]:
         model = load_model(task.model, adapter and adapter[0])
-        look = resolve(_EARLY_LOOK)(table, asked, model.tokenizer)
+        look = resolve(_EARLY_LOOK)(task.writer.name, asked, model.tokenizer)
         return model, TransformersGenerator(model, asking.batch_tokens), look  # kept, as is a budget once lowered
 
     def compute(ids: Sequence[str], done: Callable[[float], object]) -> Mapping[str, pl.DataFrame]:
