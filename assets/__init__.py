@@ -30,7 +30,7 @@ EXECUTORS: Final[Mapping[str, dg.ExecutorDefinition]] = {
 
 def run_name(preset: str) -> str:
     """Return the name of a preset's run where none is given."""
-    return Path(preset).stem
+    return Path(preset).name.removesuffix(".yaml").removesuffix(".yml")
 
 
 def resources(config: Config) -> dict[str, Any]:

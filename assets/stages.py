@@ -1,7 +1,9 @@
 """The asset graph, from the list of stages: one asset per stage, or several where it makes several artifacts."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import dagster as dg
@@ -93,7 +95,8 @@ class _StageAsset:
     def _run(self, context: dg.AssetExecutionContext, run: Run, section: Section, model: ModelConfig) -> Iterator[Any]:
         refusal = None
         try:
-            outcome = materialize(self.spec, section, model, run, Means(launch=_launcher(context)))
+            with _warnings_in(context.log):
+                outcome = materialize(self.spec, section, model, run, Means(launch=_launcher(context)))
         except QuarantineError as error:  # the quarantine stands, and is shown before the stage fails
             refusal, outcome = error, Outcome({_QUARANTINE: run.require(_QUARANTINE)}, cached=False)
         yield from self._show(context, run, outcome)
@@ -126,6 +129,26 @@ class _StageAsset:
             known = context.instance.fetch_observations(key, limit=1).records
             if not known or known[0].asset_observation.data_version != version:
                 context.log_event(dg.AssetObservation(key, tags={"dagster/data_version": version}))
+
+
+class _Forwarding(logging.Handler):
+    def __init__(self, log: dg.DagsterLogManager) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.log(record.levelno, record.getMessage())
+
+
+@contextmanager
+def _warnings_in(log: dg.DagsterLogManager) -> Iterator[None]:
+    """Have what the library warns of stand in the log of the run, too."""
+    logger, handler = logging.getLogger("pipeline"), _Forwarding(log)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _was_shown(instance: dg.DagsterInstance, key: dg.AssetKey, artifact: Artifact) -> bool:

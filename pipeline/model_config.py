@@ -20,4 +20,6 @@ class ModelConfig(Section):
     """Torch device such as cpu, cuda or cuda:1; auto takes cuda where there is one. Results are alike up to rounding,
     so another device makes none again."""
     chat_template: dict[str, bool | int | FiniteFloat | str] = {}
-    """Options of the tokenizer's chat template, such as enable_thinking: false."""
+    """Options of the tokenizer's chat template; one that the template never reads is an error that names those that it
+    does. A template with enable_thinking gets false: to have the model think, say enable_thinking: true, and give it
+    rollouts.max_new_tokens for it."""

@@ -1,9 +1,8 @@
 """Loading the language model and its tokenizer."""
 
 import json
-import keyword
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,15 +10,20 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from jinja2 import TemplateSyntaxError
+from jinja2.meta import find_undeclared_variables
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.chat_template_utils import _compile_jinja_template  # 5.23 has no public way to parse one
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline.errors import ModelError
 from pipeline.model_config import ModelConfig
 from pipeline.paths import resolve_path
 
-_NO_OPTIONS = frozenset({"true", "false", "none", "messages", "tools", "documents", "add_generation_prompt"})
-"""Names that cannot be set, or that the tokenizer itself gives to every chat template."""
+_GIVEN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+"""Names that whoever renders a chat template gives it."""
+_THINKING = "enable_thinking"
+"""Option by which templates of Qwen3, SmolLM3, GLM-4.5 and others have the model think before it answers."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,18 @@ class LanguageModel:
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     """Load the tokenizer, its chat template with the options of ``config.chat_template`` set.
 
-    Raises ModelError when it cannot be loaded or has no chat template, or for an option that no template can have.
+    A template that lets a model think has it answer at once, unless the options say otherwise. Raises ModelError when
+    the tokenizer cannot be loaded or has no chat template that can be read, or for an option that the template ignores.
     """
     tokenizer = _from_pretrained(AutoTokenizer, config)
-    if not getattr(tokenizer, "chat_template", None):
+    template = getattr(tokenizer, "chat_template", None)
+    if not template:
         raise ModelError(
             f"model '{config.path}': the tokenizer has no chat template: use an instruction-tuned checkpoint, "
             "or add a chat_template.jinja to the model's folder"
         )
-    lines, template = _option_lines(config.chat_template), tokenizer.chat_template
     several = isinstance(template, dict)
+    lines = _option_lines(config, tokenizer, template.values() if several else [template])
     tokenizer.chat_template = {name: lines + text for name, text in template.items()} if several else lines + template
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
@@ -123,18 +129,31 @@ def has_special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     return not (added | set(tokenizer.all_special_ids)).isdisjoint(tokenizer.encode(text, add_special_tokens=False))
 
 
-def _option_lines(options: Mapping[str, bool | int | float | str]) -> str:
-    """Return template lines that set ``options``; they stand in the template, so that whoever renders it has them."""
-    lines = []
-    for name, value in options.items():
-        if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name) or name in _NO_OPTIONS:
-            raise ModelError(
-                f"model.chat_template: '{name}' cannot be the name of an option: use one that the template reads, such "
-                "as enable_thinking"
-            )
-        # A literal of JSON is one of Jinja, so that no value is ever read as template.
-        lines.append(f"{{%- set {name} = {json.dumps(value, ensure_ascii=False)} %}}\n")
-    return "".join(lines)
+def _option_lines(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, templates: Iterable[str]) -> str:
+    """Return template lines that set the options; they stand in the template, so that whoever renders it has them."""
+    options = set().union(*(_names_read(text, config) for text in templates))
+    options -= {*_GIVEN, *tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
+    if unknown := config.chat_template.keys() - options:
+        read = (
+            f"it reads {', '.join(sorted(options))}" if options else "it has no options: leave model.chat_template {}"
+        )
+        raise ModelError(
+            f"model.chat_template: the template of '{config.path}' never reads {sorted(unknown)[0]!r}; {read}"
+        )
+    wanted = ({_THINKING: False} if _THINKING in options else {}) | config.chat_template
+    # A literal of JSON is one of Jinja, so that no value is ever read as template.
+    return "".join(f"{{%- set {name} = {json.dumps(value, ensure_ascii=False)} %}}\n" for name, value in wanted.items())
+
+
+def _names_read(template: str, config: ModelConfig) -> set[str]:
+    """Return the names that a template reads without having set them, functions that are always there left out."""
+    try:
+        environment = _compile_jinja_template(template).environment
+        return find_undeclared_variables(environment.parse(template)) - environment.globals.keys()
+    except TemplateSyntaxError as error:
+        raise ModelError(
+            f"model '{config.path}': line {error.lineno} of the chat template cannot be read ({error.message}): mend it"
+        ) from error
 
 
 def _from_pretrained(loader: Any, config: ModelConfig, **settings: Any) -> Any:

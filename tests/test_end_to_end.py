@@ -65,6 +65,7 @@ def test_every_artifact_is_there_with_its_rows(done):
         "teacher_contexts": 16,
     }
     assert {"score_vs_length", "score_vs_entropy"} <= set(run.require("curated_subset").manifest.notes)
+    assert run.require("teacher_contexts").manifest.notes["demonstrations_dropped"] == 0
     for name in cached:
         for table in CATALOGUE[name]:
             run.require(name).read(table)

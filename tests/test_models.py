@@ -7,8 +7,7 @@ from transformers import AutoTokenizer
 from pipeline.errors import ConfigError, ModelError
 from pipeline.model_config import ModelConfig
 from pipeline.model_fingerprint import model_fingerprint
-from pipeline.models import has_special_tokens, load_model, load_tokenizer
-from pipeline.presets import load_config
+from pipeline.models import decode, encode_chat, has_special_tokens, load_model, load_tokenizer
 from pipeline.section import parse_section
 
 SPECIAL = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
@@ -89,14 +88,69 @@ def test_options_of_the_chat_template_are_set_for_whoever_renders_it(tiny, tmp_p
     tokenizer.save_pretrained(tmp_path / "saved")
     assert rendered(AutoTokenizer.from_pretrained(tmp_path / "saved")) == rendered(tokenizer)
     plain = config.model_copy(update={"chat_template": {}})
-    assert rendered(load_tokenizer(plain)) == "\n<|user|>x<|end|>[|]"
+    assert rendered(load_tokenizer(plain)) == "\n<|user|>x<|end|>[False|]"
     assert model_fingerprint(config) != model_fingerprint(plain)
 
 
-@pytest.mark.parametrize("name", ["a b", "x = 1 %}{{ y }}{% set z", "", "1st", "in", "true", "messages", "\u00e9"])
-def test_a_name_that_no_option_can_have_is_refused(tiny, tmp_path, name):
-    with pytest.raises(ModelError, match=r"model.chat_template: .*enable_thinking"):
+@pytest.mark.parametrize(
+    "name", ["enable_thoughts", "a b", "x = 1 %}{{ y }}{% set z", "", "in", "messages", "m", "shown", "range"]
+)
+def test_a_name_that_the_template_never_reads_is_refused(tiny, tmp_path, name):
+    with pytest.raises(ModelError, match=r"model.chat_template: .* it reads effort, enable_thinking$") as caught:
         load_tokenizer(told(tiny, **{name: 1})(tmp_path))
+    assert repr(name) in str(caught.value)
+
+
+def with_template(tiny, folder, text, **options):
+    """Return the configuration of a folder that holds the tiny tokenizer with another template."""
+    tiny.tokenizer.save_pretrained(folder)
+    (folder / "chat_template.jinja").write_text(text)
+    return ModelConfig(path=str(folder), chat_template=options)
+
+
+def test_a_template_without_options_and_one_that_is_broken_are_named(tiny, tmp_path):
+    plain = "{% for m in messages %}{{ bos_token }}{{ m['content'] }}{% endfor %}"
+    assert rendered(load_tokenizer(with_template(tiny, tmp_path, plain))) == "x"
+    with pytest.raises(ModelError, match=r"never reads 'enable_thinking'; it has no options"):
+        load_tokenizer(with_template(tiny, tmp_path, plain, enable_thinking=False))
+    with pytest.raises(ModelError, match=r"line 2 of the chat template cannot be read") as caught:
+        load_tokenizer(with_template(tiny, tmp_path, "{% for m in messages %}\n{{ m }}{% endif %}"))
+    assert "\n" not in str(caught.value)
+
+
+THINKING = {
+    "Qwen3": (
+        "{%- if tools %}{{ raise_exception('no tools') }}{%- endif %}{%- set ns = namespace(last=messages|length) %}"
+        "{%- for message in messages %}{{- '<|user|>' + message.content + '<|end|>' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|assistant|>' }}{%- if enable_thinking is defined and enable_thinking is "
+        "false %}{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
+    ),
+    "one that sets its own default": (
+        "{%- if enable_thinking is not defined %}{%- set enable_thinking = true %}{%- endif %}"
+        "{%- for message in messages %}{{- '<|user|>' + message.content + '<|end|>' }}{%- endfor %}"
+        "<|assistant|>{% generation %}{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}{% endgeneration %}"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", THINKING)
+def test_a_model_that_can_think_answers_at_once_unless_it_is_told_otherwise(tiny, tmp_path, name):
+    def asked(**options):
+        tokenizer = load_tokenizer(with_template(tiny, tmp_path, THINKING[name], **options))
+        return decode(tokenizer, encode_chat(tokenizer, "x"))
+
+    assert asked() == asked(enable_thinking=False) == "x<think>\n\n</think>\n\n"
+    assert asked(enable_thinking=True) == "x"
+
+
+def test_what_the_template_gets_tells_models_apart(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path)
+    text = THINKING["Qwen3"]
+    silent, thinking = (with_template(tiny, tmp_path, text, **options) for options in ({}, {"enable_thinking": True}))
+    first = model_fingerprint(silent)
+    assert model_fingerprint(thinking) != first
+    with_template(tiny, tmp_path, text.replace("enable_thinking", "think"))
+    assert model_fingerprint(silent) != first
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, ["x"]])
@@ -108,7 +162,3 @@ def test_a_value_that_is_no_literal_is_refused(value):
 def test_the_templates_own_tokens_are_special_whatever_their_role(tiny):
     assert all(has_special_tokens(tiny.tokenizer, f"x {token} y") for token in SPECIAL)
     assert not has_special_tokens(tiny.tokenizer, "x <|user> |assistant| y")
-
-
-def test_the_preset_of_a_thinking_model_turns_thinking_off():
-    assert load_config("qwen3-4b-sciknoweval").model.chat_template == {"enable_thinking": False}

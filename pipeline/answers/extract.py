@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pipeline.answers.options import Options
 from pipeline.answers.values import REFUSAL, Abstention, Extraction, abstain, value_span
 
-__all__ = ["Extraction", "extract_answer"]
+__all__ = ["Extraction", "extract_answer", "opens_thought"]
 
 _THOUGHT_TAG = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
 # Base models run on into invented questions and turns, whose answers are not the answer.
@@ -50,13 +50,21 @@ _RETRACTION = re.compile(r"""(?xi)
 _MAY_GO_ON = re.compile(r"(?:(?<=\d)[.,])?[ \t]*\Z")  # after a digit a point may begin decimals
 
 
-def extract_answer(response: str, options: Sequence[str], finished: bool = True) -> Extraction:
+def opens_thought(prompt: str) -> bool:
+    """Return whether a rendered prompt ends with an open thought, as some chat templates make it."""
+    tags = list(_THOUGHT_TAG.finditer(prompt.rstrip()))
+    return bool(tags) and not tags[-1][1] and tags[-1].end() == len(prompt.rstrip())
+
+
+def extract_answer(
+    response: str, options: Sequence[str], finished: bool = True, in_thought: bool = False
+) -> Extraction:
     """Return the answer that ``response`` states last, outside of thoughts; ``options`` is empty for an open question.
 
-    A response that is not ``finished`` was cut by the length limit.
+    A response that is not ``finished`` was cut by the length limit; one ``in_thought`` begins inside of a thought.
     """
     tags = list(_THOUGHT_TAG.finditer(response))
-    if tags and not tags[-1][1]:
+    if not tags[-1][1] if tags else in_thought:
         return abstain(Abstention.UNFINISHED_THOUGHT)
     text = response[tags[-1].end() if tags else 0 :].lstrip()
     start = len(response) - len(text)

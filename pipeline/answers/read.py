@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.answers.extract import Extraction, extract_answer
+from pipeline.answers.extract import Extraction, extract_answer, opens_thought
 from pipeline.answers.option_tokens import Forms, option_forms
 from pipeline.answers.schemas import ANSWERS
 from pipeline.answers.spans import token_span
@@ -23,6 +23,7 @@ from pipeline.rollouts.schemas import UNANSWERED
 COLUMNS = (
     "id",
     "sample",
+    "prompt_ids",
     "permutation",
     "response_ids",
     "response",
@@ -31,6 +32,8 @@ COLUMNS = (
     "watched_logprobs",
 )
 """Columns of ``rollouts`` that are read."""
+_TAIL = 16
+"""Last tokens of a prompt in which a chat template may open a thought; a tag and a line feed are at most so many."""
 
 
 def read_answers(rollouts: pl.DataFrame, questions: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.DataFrame:
@@ -64,7 +67,7 @@ def _read(
     """Return the row of ANSWERS of one rollout."""
     order, response_ids = rollout["permutation"], rollout["response_ids"]
     shown = tuple(options[index] for index in order)
-    extraction = _extract(rollout, shown)
+    extraction = _extract(rollout, shown, tokenizer)
     start = stop = probs = None
     if extraction.span:
         start, stop = token_span(tokenizer, response_ids, extraction.span)
@@ -84,11 +87,12 @@ def _read(
     }
 
 
-def _extract(rollout: Mapping[str, Any], shown: tuple[str, ...]) -> Extraction:
+def _extract(rollout: Mapping[str, Any], shown: tuple[str, ...], tokenizer: PreTrainedTokenizerBase) -> Extraction:
     finish_reason = rollout["finish_reason"]
     if finish_reason in UNANSWERED:
         return Extraction(answer=None, index=None, rule=finish_reason, span=None)
-    return extract_answer(rollout["response"], shown, finished=finish_reason == STOP)
+    in_thought = opens_thought(tokenizer.decode(rollout["prompt_ids"][-_TAIL:]))
+    return extract_answer(rollout["response"], shown, finish_reason == STOP, in_thought)
 
 
 def _watched_at(rollout: Mapping[str, Any], position: int) -> dict[int, float]:

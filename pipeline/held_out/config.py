@@ -23,4 +23,4 @@ class TestsConfig(Section):
     out_of_domain_path: str | None = "data/reference/out_of_domain_test.jsonl"
     """Questions of other domains, likewise; none skips them."""
     limit: int | None = Field(default=None, ge=1)
-    """Use at most so many questions of each test; none uses all."""
+    """Use at most so many questions of each test, drawn by their content; none uses all."""

@@ -20,11 +20,10 @@ _DATA_SET = re.compile(r"(.+)#([^#/]+)")
 class HeldOut:
     """The held-out questions of one path; its errors name the setting that holds the path."""
 
-    def __init__(self, path: str, setting: str, pool: AnsweredLayout, limit: int | None = None) -> None:
-        """Find the sources of ``path``, at most ``limit`` rows of which are read; raises SourceError without any."""
+    def __init__(self, path: str, setting: str, pool: AnsweredLayout) -> None:
+        """Find the sources of ``path``; raises SourceError without any."""
         self.setting = setting
-        layout = held_out_layout(path, pool).model_dump()
-        self._ingestion = Ingestion(RawPoolConfig(**layout | {"limit": limit}), setting)
+        self._ingestion = Ingestion(RawPoolConfig(**held_out_layout(path, pool).model_dump()), setting)
 
     @property
     def sources(self) -> list[Source]:

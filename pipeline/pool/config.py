@@ -11,8 +11,8 @@ class Layout(Section):
     """Where questions stand and how they are read."""
 
     path: str = "data/reference/pool.jsonl"
-    """File, folder or pattern (data/**/*.jsonl.gz) of questions, a URL of either that fsspec knows (https, s3, ...),
-    or a data set: hf://datasets/<owner>/<name>."""
+    """File, folder or pattern (data/**/*.jsonl.gz) of questions, a URL of either that fsspec knows (https, s3, ...; of
+    files on the hub hf://datasets/<owner>/<name>@<revision>/<pattern>), or a data set: hf://datasets/<owner>/<name>."""
     format: Literal["auto", "jsonl", "csv", "parquet", "sciknoweval", "mmlu_pro", "huggingface"] = "auto"
     """Source layout; auto goes by each file name's ending, and knows SciKnowEval and MMLU-Pro by their columns.
     huggingface: path is a hub id or a folder of a data set."""

@@ -35,6 +35,9 @@ _DECOMPRESS: Mapping[str, Callable[[Any], Any]] = {
 }
 """The codecs that fsspec takes by default, and no faster ones where these are installed; fsspec has none for zstd."""
 
+_HUB_HASH = "blob_id"
+"""What the hub tells of a file, and no other file system: Git's hash of its content."""
+
 
 class StoredBytes(io.RawIOBase):
     """The bytes of a file as they are stored."""
@@ -102,7 +105,7 @@ def _find_remote(url: str) -> list[Source]:
     try:
         file_system, path = url_to_fs(url)
         if file_system.isfile(path):
-            return [Source(_without_query(url).rpartition("/")[2], url)]
+            return [Source(_without_query(url).rpartition("/")[2], url, file_system.info(path).get(_HUB_HASH))]
         matching = file_system.glob(path, detail=True)
     except Exception as error:  # each file system has errors of its own
         words = " ".join(str(error).split()) or type(error).__name__
@@ -112,7 +115,10 @@ def _find_remote(url: str) -> list[Source]:
         raise SourceError(f"no file at {url}, or none that can be reached: give a file or pattern of files")
     folder = PurePosixPath(*takewhile(lambda part: not has_magic(part), PurePosixPath(path).parts))
     names = [PurePosixPath(file).relative_to(folder).as_posix() for file in found]
-    return [Source(name, file_system.unstrip_protocol(file)) for name, file in zip(names, found, strict=True)]
+    return [
+        Source(name, file_system.unstrip_protocol(file), matching[file].get(_HUB_HASH))
+        for name, file in zip(names, found, strict=True)
+    ]
 
 
 def _without_query(path: str) -> str:

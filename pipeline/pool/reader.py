@@ -3,6 +3,7 @@
 A new format is one module with such a function and one line in ``READERS``.
 """
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -28,8 +29,8 @@ class PoolReader(Protocol):
         """Yield the rows of ``source`` in order, those that cannot be parsed with their problem."""
 
 
-HUB_PREFIX: Final = "hf://datasets/"
-"""What the path of a data set on the hub begins with."""
+_HUB_DATA_SET: Final = re.compile(r"hf://datasets/([^/]+(?:/[^/]+)?)/?")
+"""A data set on the hub as a whole; what goes on behind its name is a file in it, or a pattern of files."""
 
 
 def _read_huggingface(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
@@ -52,10 +53,11 @@ _PUBLISHED = {"jsonl": ("sciknoweval", is_sciknoweval), "parquet": ("mmlu_pro", 
 
 def find_sources(config: RawPoolConfig) -> list[Source]:
     """Return what ``config.path`` means; raises SourceError when there is nothing, or no reader for it."""
-    if config.format == "huggingface" or config.path.startswith(HUB_PREFIX):
+    named = _HUB_DATA_SET.fullmatch(config.path)
+    if named or config.format == "huggingface":
         from pipeline.pool.huggingface import find_dataset
 
-        return [find_dataset(config, config.path.removeprefix(HUB_PREFIX).strip("/"))]
+        return [find_dataset(config, named[1] if named else config.path)]
     sources = find_files(config.path)
     for source in sources:
         _format(source, config)
@@ -111,7 +113,7 @@ def _reader(source: Source, config: RawPoolConfig) -> PoolReader:
 
 
 def _format(source: Source, config: RawPoolConfig) -> str:
-    if config.path.startswith(HUB_PREFIX):
+    if _HUB_DATA_SET.fullmatch(config.path):
         return "huggingface"
     if config.format != "auto":
         return config.format

@@ -60,7 +60,7 @@ class Source:
     path: Path | str
     """File or folder on disk, or URL of a file; of a data set on the hub its id."""
     revision: str | None = None
-    """Commit of a data set on the hub; none for files."""
+    """Commit of a data set on the hub, or hash of a file there; none elsewhere."""
 
     def open(self) -> IO[bytes]:
         """Open the file for reading its bytes as they are stored; raises OSError when there is no such file."""
@@ -70,7 +70,7 @@ class Source:
         return io.BufferedReader(file_system.open(path))  # not all of their files bound the length of a line
 
     def digest(self) -> str:
-        """Return what changes with the content: a hash over all files, or the commit.
+        """Return what changes with the content: a hash over all files, or what the hub tells.
 
         Remote files are read through too. What their servers tell of them may stay the same when the content changes
         (HTTP), or change when it does not; and a copy on disk has the same digest.

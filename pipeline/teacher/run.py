@@ -21,7 +21,8 @@ def run(task: Task[TeacherContextsConfig]) -> None:
     tokenizer = load_tokenizer(task.model)
     contexts = assemble_contexts(questions.only(selected), questions, tokenizer, task.section, prompting)
     task.writer.append("teacher_contexts", contexts)
-    task.writer.notes = answer_echo(contexts, questions.pseudo_labels, questions.pool, questions.rollouts)
+    echo = answer_echo(contexts, questions.pseudo_labels, questions.pool, questions.rollouts)
+    task.writer.notes = {"demonstrations_dropped": int(contexts["n_dropped"].sum()), **echo}
 
 
 def stored_questions(artifacts: Mapping[str, Artifact]) -> Questions:

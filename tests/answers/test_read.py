@@ -26,6 +26,7 @@ ROWS = pa.schema(
     [
         ("id", pa.large_string()),
         ("sample", pa.int32()),
+        ("prompt_ids", pa.list_(pa.int32())),
         ("permutation", pa.list_(pa.int32())),
         ("response_ids", pa.list_(pa.int32())),
         ("response", pa.large_string()),
@@ -46,6 +47,7 @@ class Said:
     order: tuple[int, ...] = (0, 1, 2)
     finish_reason: str = STOP
     id: str = "q"
+    prompt: str = "Which?"
 
     def row(self, sample, tokenizer):
         ids = tokenizer.encode(self.text)
@@ -59,6 +61,7 @@ class Said:
         return {
             "id": self.id,
             "sample": sample,
+            "prompt_ids": tokenizer.encode(self.prompt),
             "permutation": self.order,
             "response_ids": ids,
             "response": self.text,
@@ -103,6 +106,21 @@ def test_answers_to_permuted_options_are_counted_in_the_sources_order(tiny):
     (plain,) = answers([Said("Answer: B\n")], tiny)["option_probs"].to_list()
     assert len(set(plain)) == 3
     assert row["option_probs"] == pytest.approx([plain[1], plain[2], plain[0]])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "read"),
+    [
+        ("Which?<|assistant|><think>\n", "The answer is B. But", "unfinished_thought"),
+        ("Which?<|assistant|><think>\n", "The answer is B.\n</think>\n\nThe answer is C.", "green"),
+        ("Which?<|assistant|><think>\n", "The answer is B.\n</think>\n\nThe", "no_statement"),
+        ("Which?<|assistant|><think>\n\n</think>\n\n", "The answer is B.", "blue"),
+        ("Close <think>\nas here?<|assistant|>", "The answer is B.", "blue"),
+    ],
+)
+def test_a_thought_that_the_prompt_opens_holds_no_answer(tiny, prompt, text, read):
+    row = answers([Said(text, prompt=prompt)], tiny).row(0, named=True)
+    assert read == (row["answer"] or row["extraction"])
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
@@ -169,7 +187,7 @@ def test_no_rollouts_give_no_answers(tiny):
 def test_option_probs_are_those_of_a_forward_pass_where_the_answer_stands(tiny, monkeypatch, form, permute):
     """The first capital letter of a random response, or the first letter of an option, is taken as its statement."""
 
-    def first_stated(response, options, finished):
+    def first_stated(response, options, *_):
         names = LETTERS[: len(options)] if form == "letter" else [option[0] for option in options]
         at = next((i for i, character in enumerate(response) if character in names), None)
         if at is None:

@@ -1,6 +1,7 @@
 """What runs leave in Dagster's records: what they show, what they share, and what makes an asset stale."""
 
 import json
+import logging
 import shutil
 import sys
 
@@ -62,6 +63,17 @@ def seen(instance, name, run="one"):
     """Return what was observed of a source last."""
     records = instance.fetch_observations(asset_key(run, name), limit=1).records
     return records[0].asset_observation.data_version if records else None
+
+
+def test_what_the_library_warns_of_stands_in_the_log_of_the_run(execute, instance, source, capfd):
+    (source.parent / "notes.txt").write_text("no questions")
+    result = execute("raw_pool", settings=[f"raw_pool.path={source.parent}"])
+    records = [event for event in instance.all_logs(result.run_id) if "left out 1 files" in event.user_message]
+    assert records
+    assert {(event.level, event.step_key) for event in records} == {(logging.WARNING, "raw_pool")}
+    said = [line for line in capfd.readouterr().err.splitlines() if "left out 1 files" in line]
+    assert len(said) == len(records)
+    assert not logging.getLogger("pipeline").handlers
 
 
 def test_a_result_is_shown_in_full_once(execute, tmp_path):

@@ -12,7 +12,6 @@ from pipeline.errors import SourceError
 from pipeline.held_out.questions import HeldOut, held_out_layout
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
-from pipeline.pool.reader import HUB_PREFIX
 
 SETTING = "tests.in_domain_path"
 PLAIN = {"question": "Which?", "options": ["red", "blue"], "answer": "B"}
@@ -83,10 +82,10 @@ def test_a_split_of_the_pools_own_data_set(tmp_path: Path) -> None:
 
 
 def test_a_hub_data_set_has_its_own_subset_and_revision() -> None:
-    pool = RawPoolConfig(path=f"{HUB_PREFIX}a/b", subset="hard", revision="v1", split="train")
-    own = held_out_layout(f"{HUB_PREFIX}a/b#test", pool)
+    pool = RawPoolConfig(path="hf://datasets/a/b", subset="hard", revision="v1", split="train")
+    own = held_out_layout("hf://datasets/a/b#test", pool)
     assert (own.path, own.subset, own.revision, own.split) == (pool.path, "hard", "v1", "test")
-    other = held_out_layout(f"{HUB_PREFIX}a/c#test", pool)
+    other = held_out_layout("hf://datasets/a/c#test", pool)
     assert (other.subset, other.revision, other.split) == (None, None, "test")
 
 
@@ -107,11 +106,3 @@ def test_errors_name_the_setting_alone(tmp_path: Path, name: str, content: str |
     assert str(caught.value).startswith(f"{SETTING}: ")
     assert "raw_pool.path" not in str(caught.value)
     assert "quarantine" not in str(caught.value)
-
-
-def test_a_limit_has_the_beginning_read_only(tmp_path: Path) -> None:
-    rows = [json.dumps(PLAIN | {"question": f"q{i}"}) for i in range(1_000)]
-    (tmp_path / "a.jsonl").write_text("\n".join([*rows, *["broken"] * 1_000]))
-    with pytest.raises(SourceError, match="malformed_json"):
-        HeldOut(str(tmp_path / "a.jsonl"), SETTING, RawPoolConfig()).read()
-    assert len(HeldOut(str(tmp_path / "a.jsonl"), SETTING, RawPoolConfig(), limit=5).read()[0]) == 5

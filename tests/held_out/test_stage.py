@@ -105,6 +105,21 @@ def test_a_limit_holds_for_files_and_splits(tests_of, tmp_path, pool):
     assert questions.manifest.rows == {"in_domain": 2, "out_of_domain": 2}
 
 
+def test_a_limit_draws_from_the_whole_test_whatever_its_order(tests_of, tmp_path):
+    rows = [HELD_OUT[0] | {"question": f"Who signs treaty {number}?"} for number in range(200)]
+
+    def drawn(rows):
+        path = write(tmp_path / "test.jsonl", rows)
+        outcome = tests_of({}, in_domain_path=path, out_of_domain_path=None, limit=40)
+        return outcome.artifact.read("in_domain")["question"].to_list()
+
+    numbers = [int(question.split()[-1][:-1]) for question in drawn(rows)]
+    assert len(numbers) == 40
+    assert numbers == sorted(numbers)
+    assert all(sum(start <= number < start + 100 for number in numbers) >= 5 for start in (0, 100))
+    assert sorted(drawn(rows[::-1])) == sorted(drawn(rows))
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_leak_names_the_setting(run, tests_of, tmp_path, split):
     paths = {f"{name}_path": write(tmp_path / f"{name}.jsonl", HELD_OUT) for name in SPLITS}

@@ -3,8 +3,11 @@
 import gzip
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import datasets
 import fsspec
@@ -12,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFile
+from huggingface_hub import HfFileSystem, constants
 
 from pipeline.errors import SourceError
 from pipeline.pool import huggingface
@@ -196,6 +200,70 @@ def test_a_connection_that_breaks_is_a_row(tmp_path: Path, remote, monkeypatch: 
     (row,) = read_rows(sources, config.model_copy(update={"format": name.partition(".")[2]}))
     assert row.parsed.reason == "damaged_file"
     assert "connection lost" in row.parsed.detail
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    """Answers as the hub does: what a data set holds, and parts of its files."""
+
+    folder: Path
+
+    def do_GET(self) -> None:
+        kind, *rest = self.path.partition("?")[0].removeprefix("/api").strip("/").split("/")
+        (_, _, what, _, *inside) = [unquote(part) for part in rest] + [""] * max(0, 4 - len(rest))
+        path = self.folder.joinpath(*inside)
+        if kind != "datasets" or what not in ("", "revision", "tree", "resolve") or not path.exists():
+            return self.send_error(404)
+        if what == "resolve":
+            start, stop = (int(number) for number in self.headers["Range"].removeprefix("bytes=").split("-"))
+            return self.answer(206, path.read_bytes()[start : stop + 1])
+        found = {"id": "owner/name", "sha": "c0ffee"}
+        if what == "tree":
+            found = [
+                {"type": "file", "oid": f"hash of {file.name}", "size": file.stat().st_size}
+                | {"path": file.relative_to(self.folder).as_posix()}
+                for file in sorted(path.iterdir())
+            ]
+        return self.answer(200, json.dumps(found).encode())
+
+    def answer(self, status: int, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of the one data set of a hub on this machine."""
+    HubHandler.folder = tmp_path
+    with ThreadingHTTPServer(("127.0.0.1", 0), HubHandler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": f"http://127.0.0.1:{server.server_port}"})
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        HfFileSystem.clear_instance_cache()
+        yield tmp_path
+        HfFileSystem.clear_instance_cache()
+        server.shutdown()
+
+
+def test_files_on_the_hub_are_read_in_their_published_layout(hub: Path) -> None:
+    (hub / "data").mkdir()
+    pq.write_table(pa.Table.from_pylist([row | PUBLISHED for row in ROWS]), hub / "data" / "test-0.parquet")
+    (hub / "data" / "b.jsonl").write_bytes(TEXT)
+    for url in ("hf://datasets/owner/name/data", "hf://datasets/owner/name@v1/data"):
+        for name in ("test-0.parquet", "test-*.parquet"):
+            config = RawPoolConfig(path=f"{url}/{name}")
+            (source,) = find_sources(config)
+            assert source.digest() == "hash of test-0.parquet"
+            rows = list(read_rows([source], config))
+            assert places(rows) == [f"test-0.parquet:{n}" for n in range(1, 6)]
+            assert {(row.values["domain"], row.values["answer"]) for row in rows} == {("law", 1)}
+        assert [row.values for row in read(f"{url}/b.jsonl")] == ROWS
+        with pytest.raises(SourceError, match=rf"no file at {url}/none.csv"):
+            read(f"{url}/none.csv")
 
 
 def test_a_query_is_no_part_of_the_ending() -> None:

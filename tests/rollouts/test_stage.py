@@ -1,5 +1,6 @@
 """The stage on disk: bytes that a kill does not change, and nothing that is sampled twice."""
 
+import logging
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
+from pipeline.answers import early
 from pipeline.chain import materialize
 from pipeline.models import load_model
 from pipeline.paths import PROJECT_ROOT
@@ -159,6 +161,37 @@ def test_what_bounds_memory_has_nothing_sampled_again(run, sample, asked):
     assert again.cached
     assert again.artifact.manifest == first.artifact.manifest
     assert asked == []
+
+
+def test_responses_without_answers_are_warned_of_before_the_rest_is_sampled_and_change_nothing(
+    tmp_path, sample, asked, monkeypatch
+):
+    told = []
+
+    class Ear(logging.Handler):
+        def emit(self, record):
+            told.append((len(asked), record.getMessage()))
+
+    ear, logger = Ear(), logging.getLogger("pipeline.answers.early")
+    monkeypatch.setattr(logger, "handlers", [ear])
+    looked = sample(open_store(tmp_path / "looked").run("test"), n_samples=4).artifact
+    ((n_asked, message),) = told
+    assert 25 <= n_asked < N
+    assert message.startswith("rollouts: of the first 1")
+    assert len(message.splitlines()) == 5
+    monkeypatch.setattr(early, "FIRST", 1_000)
+    plain = sample(open_store(tmp_path / "plain").run("test"), n_samples=4).artifact
+    assert len(told) == 1
+    assert files(looked) == files(plain)
+    assert looked.manifest.fingerprint == plain.manifest.fingerprint
+
+
+def test_prompts_that_do_not_fit_are_counted(run, put, sample, tiny_config):
+    put(run, "pool", pool=[*questions(4), questions(1, "long")[0] | {"question": "x" * 600}])
+    notes = materialize(ROLLOUTS_STAGE, SECTION, tiny_config, run).artifact.manifest.notes
+    counted = notes["finish_reasons/rollouts"]
+    assert counted.pop("prompt_too_long") == SECTION.n_samples
+    assert sum(counted.values()) == 4 * SECTION.n_samples
 
 
 @pytest.fixture
