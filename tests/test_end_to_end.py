@@ -154,6 +154,7 @@ def test_adapter_and_report_are_files_for_people(done):
     report = (run.folder / "evaluation" / "report.md").read_text()
     assert "In-domain" in report
     assert "sft_adapter.steps=4" in report
+    assert "tried without gold before the training: cannot tell: " in report
 
 
 def test_fine_tuning_takes_the_selected_questions_that_have_a_majority(done):
