@@ -86,6 +86,21 @@ def test_questions_are_asked_with_own_further_and_wrong_examples(before, lift):
     assert set(artifact.read("lift_answers")["examples"]) == {"none", "own", "further", "wrong"}
 
 
+def test_further_examples_are_the_next_nearest(before, lift, run, tiny_config):
+    near = {row["id"]: row["demonstration_ids"] for row in before("neuron_overlap").iter_rows(named=True)}
+    prompts = dict(lift().artifact.read("lift_rollouts").select("id", "prompt").iter_rows())
+    wide = TeacherContextsConfig(builder="neuron_overlap", n_demonstrations=4)
+    ranked = materialize(stage_of("teacher_contexts"), wide, tiny_config, run).artifact.read()
+    asked = [row for row in ranked.iter_rows(named=True) if f"further-{row['id']}" in prompts]
+    assert asked
+    for row in asked:
+        further = row["demonstration_ids"][:2]  # the nearest stand last
+        assert row["demonstration_ids"][2:] == near[row["id"]]
+        shown = prompts[f"further-{row['id']}"]
+        assert shown_in(shown) == {row["id"], *further}
+        assert shown.index(f"is {further[0] * 2}?") < shown.index(f"is {further[1] * 2}?")
+
+
 def test_nothing_is_drawn_twice_and_the_figures_of_judging_draw_nothing(before, lift, monkeypatch):
     before()
     first = lift().artifact
