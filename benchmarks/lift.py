@@ -3,7 +3,8 @@
 A case is a preset with settings, run up to the stage. Then the untouched model is asked all training questions anew,
 without and with their own examples, and graded: what the teacher gains over a sample of the model, and over its vote,
 which fine-tuning on votes could teach as well. With ``--train`` a case is trained and evaluated, too. The statistic was
-chosen among others with seed 0 of worlds 0, 1 and half of 2 in view; other seeds, worlds and models are its test.
+chosen among others, and what counts as lift set, with seed 0 of three worlds in view; other seeds, worlds and models
+are its test.
 """
 
 import argparse

@@ -23,6 +23,7 @@ SLICE = (
     "rollouts.n_samples=2",
     "context_beliefs.n_samples=1",
     "curated_subset.fraction=0.2",
+    "teacher_lift.n_samples=1",
     "distilled_adapter.steps=4",
     "distilled_adapter.trajectories_per_step=8",
     "distilled_adapter.micro_batch=8",

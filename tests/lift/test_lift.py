@@ -112,6 +112,7 @@ def notes(lifts):
     [
         ([0.5, 0.0] * 20, GO),
         ([0.1, -0.1] * 100, NO_LIFT),
+        ([0.0, 0.058] * 100, CANNOT_TELL),  # shown, but little
         ([-0.5, 0.1] * 20, NO_LIFT),
         ([0.5, -0.48] * 20, CANNOT_TELL),
         ([1.0] * (FEWEST - 1), CANNOT_TELL),
