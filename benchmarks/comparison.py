@@ -66,7 +66,7 @@ class Arm:
     def settings(self) -> tuple[str, ...]:
         """What differs from the preset; an oracle takes the place of the random rule."""
         rule = "random" if self.rule in ORACLES else self.rule
-        chosen = (f"curated_subset.rule={rule}", f"predictions.n_samples={N_SAMPLES}")
+        chosen = (f"curated_subset.rule={rule}", f"predictions.n_samples={N_SAMPLES}", "teacher_lift.n_questions=0")
         if self.learning_rate:
             return (*chosen, f"sft_adapter.learning_rate={self.learning_rate}")
         name, _, balanced = self.builder.partition(" ")
@@ -143,7 +143,7 @@ class Cell:
         if arm.learning_rate:
             chain.make("sft_adapter")
             return self.reference.answers(chain, "sft_predictions", arm.name)
-        chain.make("teacher_contexts", "distilled_adapter")
+        chain.make("teacher_contexts", "teacher_lift", "distilled_adapter")
         return self.reference.answers(chain, "distilled_predictions", arm.name)
 
     def _pool_labels(self) -> pl.DataFrame:

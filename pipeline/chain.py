@@ -179,6 +179,8 @@ class Materialization:
 def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run, means: Means | None = None) -> Outcome:
     """Return a stage's standing artifacts, or make them; the run shows them from then on."""
     materialization = Materialization(spec, section, model, run)
+    if spec.gate:
+        resolve(spec.gate)({name: run.require(name).manifest.notes for name in spec.after}, section)
     standing = materialization.standing()
     cached = standing is not None
     if standing is None:

@@ -14,6 +14,7 @@ from pipeline.causal.config import CausalCheckConfig
 from pipeline.deduplication.config import PoolConfig
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.held_out.config import TestsConfig
+from pipeline.lift.config import TeacherLiftConfig
 from pipeline.model_config import ModelConfig
 from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.pool.config import RawPoolConfig
@@ -50,6 +51,8 @@ class Config(Section):
     """Selection."""
     teacher_contexts: TeacherContextsConfig = TeacherContextsConfig()
     """Worked examples."""
+    teacher_lift: TeacherLiftConfig = TeacherLiftConfig()
+    """Trial of the worked examples before training."""
     distilled_adapter: DistilledAdapterConfig = DistilledAdapterConfig()
     """Distillation."""
     sft_adapter: SftAdapterConfig = SftAdapterConfig()

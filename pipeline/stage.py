@@ -73,6 +73,8 @@ class StageSpec:
     """``module:function`` that returns what it reads outside the store, from its settings and ``Task.settings``."""
     check: str | None = None
     """``module:function`` that judges the notes of its result by its settings, and raises when they do not suffice."""
+    gate: str | None = None
+    """``module:function`` that judges the notes of what it runs ``after``, by name, and its settings before it runs."""
     plot: str | None = None
     """``module:function`` that draws its artifact as PNG, or returns none."""
     optional: bool = False

@@ -11,6 +11,7 @@ from pipeline.causal.stage import CAUSAL_CHECK_STAGE
 from pipeline.deduplication.stage import POOL_STAGE
 from pipeline.evaluation.stage import EVALUATION_STAGE
 from pipeline.held_out.stage import TESTS_STAGE
+from pipeline.lift.stage import TEACHER_LIFT_STAGE
 from pipeline.neurons.stage import NEURON_SCORES_STAGE
 from pipeline.pool.stage import RAW_POOL_STAGE
 from pipeline.predictions.stage import BASE_PREDICTIONS, DISTILLED_PREDICTIONS, SFT_PREDICTIONS
@@ -34,6 +35,7 @@ STAGES: Final[tuple[StageSpec, ...]] = (
     CONTEXT_BELIEFS_STAGE,
     CURATED_SUBSET_STAGE,
     TEACHER_CONTEXTS_STAGE,
+    TEACHER_LIFT_STAGE,
     DISTILLED_ADAPTER,
     SFT_ADAPTER,
     BASE_PREDICTIONS,

@@ -117,8 +117,10 @@ def test_inputs_that_were_made_from_different_things_are_refused_though_these_ar
 
 def test_what_lies_between_is_not_passed_over(run, put):
     """An adapter that is trained again is not evaluated by the responses of the one before."""
-    for name in ("pool", "gold_labels", "pseudo_labels", "tests", "test_labels", "base_predictions", "sft_predictions"):
+    for name in ("pool", "gold_labels", "pseudo_labels", "teacher_lift", "tests", "test_labels"):
         put(run, name)
+    put(run, "base_predictions")
+    put(run, "sft_predictions")
     put(run, "distilled_adapter", notes={"training_questions": 1}, training_log=[{"step": 1}])
     put(run, "distilled_predictions", inputs=["tests", "distilled_adapter"])
     spec = stage_of("evaluation")

@@ -23,6 +23,7 @@ SLICE = (
     "rollouts.n_samples=2",
     "context_beliefs.n_samples=1",
     "curated_subset.fraction=0.2",
+    "teacher_lift.n_samples=1",
     "distilled_adapter.steps=4",
     "distilled_adapter.trajectories_per_step=8",
     "distilled_adapter.micro_batch=8",
@@ -155,6 +156,7 @@ def test_adapter_and_report_are_files_for_people(done):
     report = (run.folder / "evaluation" / "report.md").read_text()
     assert "In-domain" in report
     assert "sft_adapter.steps=4" in report
+    assert "tried without gold before the training: cannot tell: " in report
 
 
 def test_fine_tuning_takes_the_selected_questions_that_have_a_majority(done):

@@ -14,8 +14,16 @@ from pipeline.config import Config
 from pipeline.fingerprint import reachable_code
 from pipeline.paths import PROJECT_ROOT
 from pipeline.stages import STAGES
+from pipeline.teacher.config import TeacherContextsConfig
 
-SAMPLING = {"rollouts", "context_beliefs", "base_predictions", "sft_predictions", "distilled_predictions"}
+SAMPLING = {
+    "rollouts",
+    "context_beliefs",
+    "teacher_lift",
+    "base_predictions",
+    "sft_predictions",
+    "distilled_predictions",
+}
 PREDICTIONS = {"base_predictions", "sft_predictions", "distilled_predictions"}
 ADAPTERS = {"distilled_adapter", "sft_adapter"}
 LAYOUT = {"raw_pool", "pool", "tests"}
@@ -38,6 +46,10 @@ REMADE: dict[str, set[str]] = {
     # What bounds memory or judges a result changes none.
     "rollouts.batch_tokens": set(),
     "context_beliefs.batch_tokens": set(),
+    "teacher_lift.batch_tokens": set(),
+    "distilled_adapter.require_lift": set(),
+    # Further examples are taken as the first ones were.
+    **{f"teacher_contexts.{name}": {"teacher_contexts", "teacher_lift"} for name in TeacherContextsConfig.model_fields},
     "predictions.batch_tokens": set(),
     "neuron_scores.batch_tokens": set(),
     "neuron_scores.chunk_tokens": set(),
@@ -79,9 +91,9 @@ def test_a_setting_remakes_what_reads_it_and_nothing_else(section, name):
     assert remade == REMADE.get(f"{section}.{name}", OWN[section])
 
 
-READ_ANSWERS = {"answers", "context_beliefs", "evaluation"}
+READ_ANSWERS = {"answers", "context_beliefs", "teacher_lift", "evaluation"}
 SCORED = {"neuron_scores", "causal_check"}
-CONTEXTS = {"teacher_contexts", "context_beliefs"}
+CONTEXTS = {"teacher_contexts", "context_beliefs", "teacher_lift"}
 EVERYTHING = {spec.name for spec in STAGES}
 EDITED: dict[str, set[str]] = {
     "pipeline/pool/jsonl.py": LAYOUT,
@@ -93,11 +105,12 @@ EDITED: dict[str, set[str]] = {
     "pipeline/rollouts/sample.py": SAMPLING,
     "pipeline/answers/extract.py": READ_ANSWERS,
     "pipeline/answers/equivalence.py": READ_ANSWERS | {"pseudo_labels"},
-    "pipeline/votes/vote.py": {"pseudo_labels", "context_beliefs"},
+    "pipeline/votes/vote.py": {"pseudo_labels", "context_beliefs", "teacher_lift"},
     "pipeline/neurons/topk.py": SCORED,
     "pipeline/neurons/confounds.py": {"neuron_scores"},
     "pipeline/causal/silence.py": {"causal_check"},
-    "pipeline/beliefs/beliefs.py": {"context_beliefs"},
+    "pipeline/beliefs/beliefs.py": {"context_beliefs", "teacher_lift"},
+    "pipeline/lift/lift.py": {"teacher_lift"},
     "pipeline/selection/vote_share.py": {"curated_subset"},
     "pipeline/teacher/lexical.py": CONTEXTS,
     "pipeline/retrieval/exact.py": CONTEXTS,
@@ -118,6 +131,7 @@ EDITED: dict[str, set[str]] = {
             *("pipeline/store/store.py", "pipeline/store/__main__.py", "pipeline/presets/__init__.py"),
             *("pipeline/neurons/plot.py", "pipeline/neurons/stage.py", "pipeline/adapters/process.py"),
             *("pipeline/reference/world.py", "pipeline/answers/early.py", "assets/publish.py"),
+            "pipeline/adapters/gate.py",
         )
     },
 }

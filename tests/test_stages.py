@@ -30,7 +30,7 @@ def test_sections_are_those_of_the_configuration():
 def test_references_lead_to_functions():
     for spec in STAGES:
         plots = [spec.plot, *(companion.plot for companion in spec.companions.values())]
-        for reference in (spec.run, spec.sources, spec.check, *plots):
+        for reference in (spec.run, spec.sources, spec.check, spec.gate, *plots):
             assert reference is None or callable(resolve(reference)), reference
 
 

@@ -47,7 +47,10 @@ class DistilledAdapterConfig(TrainingConfig):
     """On-policy self-distillation (re-implementation's settings)."""
 
     objective = "opsd"
+    immaterial = frozenset({"require_lift"})
 
+    require_lift: Literal["warn", "stop"] = "warn"
+    """What happens where ``teacher_lift`` does not say that the worked examples help: a warning, or an error."""
     teacher: Literal["ema", "base", "live"] = "ema"
     """Teacher weights: moving average of the student, the untouched model, or the student itself."""
     ema_decay: float = Field(default=0.995, ge=0, lt=1)

@@ -12,6 +12,8 @@ def adapter_stage(
     section: type[TrainingConfig],
     description: str,
     inputs: tuple[str, ...],
+    after: tuple[str, ...] = (),
+    gate: str | None = None,
 ) -> StageSpec:
     """Return the stage ``name``, which trains an adapter for the objective of its ``section``.
 
@@ -20,6 +22,8 @@ def adapter_stage(
         section: Class of the settings.
         description: What the artifact is.
         inputs: Artifacts that the objective reads.
+        after: Artifacts that must be there, besides the tests.
+        gate: As of a stage.
     """
     return StageSpec(
         name=name,
@@ -29,8 +33,9 @@ def adapter_stage(
         tables={"training_log": TRAINING_LOG},
         run="pipeline.adapters.run:run",
         inputs=inputs,
-        after=("tests",),  # which the evaluation could not read: told before the training, not after it
+        after=("tests", *after),  # tests: which the evaluation could not read: told before the training, not after it
         uses_model=True,
+        gate=gate,
         code=("training.run", f"training.objectives.{section.objective}"),
         plot="pipeline.adapters.plot:training_curve",
     )
@@ -41,6 +46,8 @@ DISTILLED_ADAPTER: Final = adapter_stage(
     section=DistilledAdapterConfig,
     description="LoRA adapter from on-policy self-distillation.",
     inputs=("teacher_contexts",),
+    after=("teacher_lift",),
+    gate="pipeline.adapters.gate:require_lift",
 )
 SFT_ADAPTER: Final = adapter_stage(
     name="sft_adapter",

@@ -5,10 +5,14 @@ differs is due to the context; a divergence between few samples is above zero by
 loop in ``tests/beliefs/test_beliefs.py``.
 """
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import polars as pl
 from transformers import PreTrainedTokenizerBase
 
 from pipeline.answers.equivalence import normalised
+from pipeline.answers.read import read_answers
 from pipeline.beliefs.config import ContextBeliefsConfig
 from pipeline.beliefs.schemas import CONTEXT_BELIEFS
 from pipeline.rollouts.config import Prompting
@@ -16,7 +20,7 @@ from pipeline.rollouts.schemas import UNANSWERED
 from pipeline.teacher.context import assemble_contexts
 from pipeline.teacher.questions import Questions
 from pipeline.votes.config import PseudoLabelsConfig
-from pipeline.votes.vote import vote
+from pipeline.votes.vote import ballots, vote
 
 
 def pool_contexts(
@@ -32,6 +36,15 @@ def pool_contexts(
     """
     contexts = assemble_contexts(questions, questions, tokenizer, config, prompting)
     return dict(contexts.select("id", "privileged_context").iter_rows())
+
+
+def sampled_ballots(shards: Iterable[Path], pool: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.DataFrame:
+    """Return what votes are counted of (``ballots``) from shards of schema ROLLOUTS of the questions of a pool."""
+    options, sampled = pool.select("id", "options"), []
+    for path in shards:
+        rollouts = pl.read_parquet(path)
+        sampled.append(ballots(rollouts.lazy(), read_answers(rollouts, options, tokenizer).lazy()))
+    return pl.concat(sampled)
 
 
 def compare_beliefs(pool: pl.DataFrame, plain: pl.DataFrame, informed: pl.DataFrame) -> pl.DataFrame:

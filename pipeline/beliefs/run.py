@@ -1,9 +1,6 @@
 """The stage ``context_beliefs``: every question is asked again with its context, built from all the others."""
 
-import polars as pl
-
-from pipeline.answers.read import read_answers
-from pipeline.beliefs.beliefs import compare_beliefs, pool_contexts
+from pipeline.beliefs.beliefs import compare_beliefs, pool_contexts, sampled_ballots
 from pipeline.beliefs.config import ContextBeliefsConfig
 from pipeline.models import load_tokenizer
 from pipeline.rollouts.config import SampledPrompts
@@ -25,10 +22,6 @@ def run(task: Task[ContextBeliefsConfig]) -> None:
     contexts = pool_contexts(questions, tokenizer, section, prompts)
     asking = Asking.of(section, prompts)
     sample_shards(task, _TABLE, questions.pool, asking, contexts)
-    options = questions.pool.select("id", "options")
-    informed = []
-    for path in task.writer.shards(_TABLE):
-        rollouts = pl.read_parquet(path)
-        informed.append(ballots(rollouts.lazy(), read_answers(rollouts, options, tokenizer).lazy()))
+    informed = sampled_ballots(task.writer.shards(_TABLE), questions.pool, tokenizer)
     plain = ballots(task.inputs["rollouts"].scan(), task.inputs["answers"].scan())
-    task.writer.append("context_beliefs", compare_beliefs(questions.pool, plain, pl.concat(informed)))
+    task.writer.append("context_beliefs", compare_beliefs(questions.pool, plain, informed))

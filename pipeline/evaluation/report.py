@@ -114,18 +114,21 @@ def write_report(metrics: pl.DataFrame, predictions: pl.DataFrame, provenance: M
         metrics: rows of schema METRICS.
         predictions: the rows of schema PREDICTIONS that they summarise.
         provenance: what determined the figures, printed as it is (config section, model and data digests);
-            ``command`` is the command that makes them again.
+            ``command`` is the command that makes them again, ``lift`` what was said before the training.
     """
     command = provenance.get("command")
-    facts = [f"- {key}: {_plain(value)}" for key, value in provenance.items() if key != "command"]
+    facts = [f"- {key}: {_plain(value)}" for key, value in provenance.items() if key not in ("command", "lift")]
     sizes = [
         f"- {_SPLITS.get(split, split)}: n = {n} questions, k = {k} samples each, seed {seed}"
         for split, n, k, seed in metrics.group_by("split", maintain_order=True)
         .agg(pl.col("n").max(), pl.col("k").first(), pl.col("seed").first())
         .iter_rows()
     ]
+    verdicts = _verdicts(metrics)
+    if "lift" in provenance:
+        verdicts.append(f"- Worked examples, tried without gold before the training: {provenance['lift']}")
     sections = {
-        "Result": "\n".join(_verdicts(metrics)),
+        "Result": "\n".join(verdicts),
         "Figures": render_table(metrics),
         "How to read them": _METHOD,
         "Answers found": _answers_table(predictions),

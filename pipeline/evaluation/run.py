@@ -32,6 +32,7 @@ def run(task: Task[EvaluationConfig]) -> None:
     predictions = pl.concat(graded)
     metrics = summarise(predictions, task.section)
     writer.append("metrics", metrics)
+    lift = task.inputs["teacher_lift"].manifest.notes
     provenance = {
         "model": task.model.path,
         "pool questions": task.inputs["pool"].manifest.rows["pool"],
@@ -40,6 +41,7 @@ def run(task: Task[EvaluationConfig]) -> None:
             for name, artifact in models.items()
             if name != UNTOUCHED
         },
+        "lift": lift.get("verdict") or lift["skipped"],
         "pseudo-labels that agree with gold": _pseudo_label_accuracy(task.inputs),
         "evaluation": task.section.model_dump(mode="json"),
         "command": task.command(),

@@ -14,7 +14,7 @@ EVALUATION_STAGE: Final = StageSpec(
     tables={"predictions": PREDICTIONS, "metrics": METRICS},
     run="pipeline.evaluation.run:run",
     inputs=(
-        *("pool", "gold_labels", "tests", "test_labels", "pseudo_labels"),
+        *("pool", "gold_labels", "tests", "test_labels", "pseudo_labels", "teacher_lift"),
         *("base_predictions", "sft_predictions", "distilled_predictions"),
     ),
     uses_model=True,
