@@ -50,7 +50,7 @@ reference-model: $(VENV)/.run  ## Make the embedded world and train its model ag
 	rm -rf data/reference/model
 	$(BIN)/python -m pipeline.reference
 
-clean:  ## Remove the environment, Dagster's home, all runs with their artifacts, the worlds of studies, and models that were fetched
+clean:  ## Remove the environment, Dagster's home, runs with their artifacts, worlds of studies, and fetched models
 	rm -rf $(VENV) $(DAGSTER_HOME) data/runs data/store data/digests data/worlds data/models
 
 $(VENV)/bin/python:

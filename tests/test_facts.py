@@ -30,14 +30,11 @@ def files():
     return make_questions()
 
 
-def thing_of(question):
-    """Return what a question is about, whichever way it asks for it."""
-    (found,) = (
-        {thing for thing, value in relation.facts.items() if question.question in asked(relation, thing, value)}
-        for relation in relations()
-        if relation.relation == question.task
-    )
-    return found
+def fact_of(question):
+    """Return thing and value that a question asks about, whichever way it does, and which of them it is about."""
+    (relation,) = (relation for relation in relations() if relation.relation == question.task)
+    ((thing, value),) = (fact for fact in relation.facts.items() if question.question in asked(relation, *fact))
+    return thing, value, thing if relation.about == "thing" else value
 
 
 def asked(relation, thing, value):
@@ -64,9 +61,9 @@ def test_the_tables_are_consistent(tables):
     degeneracy = Counter(letter for letter in GENETIC_CODE.values() if letter != "*")
     assert sorted(degeneracy.values()) == [1] * 2 + [2] * 9 + [3] + [4] * 5 + [6] * 3
     assert (GENETIC_CODE["AUG"], GENETIC_CODE["UGG"], GENETIC_CODE["AAA"], GENETIC_CODE["GGC"]) == tuple("MWKG")
-    assert set(names.values()) == set(degeneracy)
-    assert names.keys() == tables["amino_acid_abbreviation"].keys()
-    assert tables["unit_symbol"].keys() == tables["unit_quantity"].keys()
+    assert names.keys() == degeneracy.keys()
+    assert set(names.values()) == tables["amino_acid_abbreviation"].keys()
+    assert set(tables["unit_symbol"].values()) == set(tables["unit"].values()) - {"siemens"}
     exponents = [int(power.removeprefix("10^")) for power in tables["prefix"].values()]
     assert exponents == sorted(exponents, reverse=True)
 
@@ -79,11 +76,10 @@ def test_what_can_be_asked_both_ways_has_one_answer_each_way():
             assert "reverse" not in relation.open
 
 
-def test_the_marked_answer_is_the_fact_and_stands_once(tables, files):
+def test_the_marked_answer_is_the_fact_and_stands_once(files):
     for questions in files.values():
         for question in questions:
-            (thing,) = thing_of(question)
-            answers = {tables[question.task][thing], thing}
+            *answers, _ = fact_of(question)
             if question.options:
                 assert len(set(question.options)) == 4
                 assert question.options[LETTERS.index(question.answer)] in answers
@@ -95,7 +91,7 @@ def test_the_marked_answer_is_the_fact_and_stands_once(tables, files):
 
 
 def test_all_that_is_asked_about_one_thing_is_on_one_side(files):
-    things = {name: {thing for question in files[name] for thing in thing_of(question)} for name in LEAST}
+    things = {name: {fact_of(question)[2] for question in files[name]} for name in LEAST}
     assert not things["pool"] & things["in_domain_test"]
     assert {q.domain for q in files["out_of_domain_test"]} == {OUT_OF_DOMAIN}
     assert OUT_OF_DOMAIN not in {q.domain for name in ("pool", "in_domain_test") for q in files[name]}

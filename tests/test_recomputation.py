@@ -117,6 +117,7 @@ EDITED: dict[str, set[str]] = {
             *("pipeline/store/store.py", "pipeline/store/__main__.py", "pipeline/presets/__init__.py"),
             *("pipeline/neurons/plot.py", "pipeline/neurons/stage.py", "pipeline/adapters/process.py"),
             *("pipeline/reference/world.py", "assets/publish.py"),
+            *("pipeline/facts/questions.py", "pipeline/packaged/smollm2.py"),
         )
     },
 }

@@ -25,10 +25,9 @@ def run(task: Task[ContextBeliefsConfig]) -> None:
     contexts = pool_contexts(questions, tokenizer, section, prompts)
     asking = Asking.of(section, prompts)
     sample_shards(task, _TABLE, questions.pool, asking, contexts)
-    options = questions.pool.select("id", "options")
     informed = []
     for path in task.writer.shards(_TABLE):
         rollouts = pl.read_parquet(path)
-        informed.append(ballots(rollouts.lazy(), read_answers(rollouts, options, tokenizer).lazy()))
+        informed.append(ballots(rollouts.lazy(), read_answers(rollouts, questions.pool, tokenizer).lazy()))
     plain = ballots(task.inputs["rollouts"].scan(), task.inputs["answers"].scan())
     task.writer.append("context_beliefs", compare_beliefs(questions.pool, plain, pl.concat(informed)))

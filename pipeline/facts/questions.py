@@ -52,6 +52,8 @@ class Relation(NamedTuple):
     """What is told of each thing."""
     forward: str
     reverse: str | None = None
+    about: Literal["thing", "value"] = "thing"
+    """Which of the two is told of; it goes by this to pool or test."""
     open: tuple[Literal["forward", "reverse"], ...] = ()
 
 
@@ -59,11 +61,11 @@ class Relation(NamedTuple):
 def relations() -> list[Relation]:
     """Return all relations."""
     tables: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("relations.yaml").read_text("utf-8"))
-    facts = {table["relation"]: table.get("facts") for table in tables}
+    facts = {table["relation"]: table.get("facts", {}) for table in tables}
     facts["atomic_number"] = {
         name: str(number) for number, name in enumerate(list(facts["element_symbol"])[:_N_NUMBERED], start=1)
     }
-    names = {letter: name for name, letter in facts["amino_acid_letter"].items()}
+    names = facts["amino_acid_letter"]
     facts["codon"] = {codon: names[letter] for codon, letter in GENETIC_CODE.items() if letter != "*"}
     return [Relation(**table | {"facts": facts[table["relation"]]}) for table in tables]
 
@@ -73,8 +75,9 @@ def make_questions(seed: int = 0) -> dict[str, list[FactQuestion]]:
     files: dict[str, list[FactQuestion]] = {"pool": [], "in_domain_test": [], "out_of_domain_test": []}
     for relation in relations():
         draw = Random(f"{seed} {relation.relation}")
-        for thing in relation.facts:
-            is_held_out = Random(f"{seed} {thing}").random() < _TEST_SHARE
+        for thing, value in relation.facts.items():
+            about = thing if relation.about == "thing" else value
+            is_held_out = Random(f"{seed} {about}").random() < _TEST_SHARE
             file = "in_domain_test" if is_held_out else "pool"
             questions = files["out_of_domain_test" if relation.domain == OUT_OF_DOMAIN else file]
             questions.append(_ask(relation, thing, draw, place=_rarest_place(questions, draw)))
@@ -91,10 +94,10 @@ def _rarest_place(questions: Iterable[FactQuestion], draw: Random) -> int:
 def _ask(relation: Relation, thing: str, draw: Random, place: int) -> FactQuestion:
     """Return the one question for a fact; with options, the right one is at ``place``."""
     value = relation.facts[thing]
-    template, answer, answers = relation.forward, value, relation.facts.values()
+    template, answer, answers = relation.forward, value, list(relation.facts.values())
     direction = "forward"
     if relation.reverse and draw.random() < _REVERSE_SHARE:
-        template, answer, answers, direction = relation.reverse, thing, relation.facts, "reverse"
+        template, answer, answers, direction = relation.reverse, thing, list(relation.facts), "reverse"
     stem = template.format(thing=thing, value=value)
     if _is_letter(answer) or (direction in relation.open and draw.random() < _OPEN_SHARE):
         return FactQuestion(stem, [], answer, relation.domain, relation.relation)
