@@ -128,6 +128,8 @@ def test_agrees_with_the_official_extractor_of_mmlu_pro():
     ("question", "response", "stated"),
     [
         ("What is the capital of France?", "The capital of France is Paris. It lies on the Seine.", "Paris"),
+        ("What is the capital of France?", 'The capital of "France" is Paris.', "Paris"),
+        ("What is the capital of France?", "The capital of France (FR) is Paris.", "Paris"),
         ("What is the capital of France?", "Sure! The capital of France is **Paris**.", "Paris"),
         ("What is the capital of France?", "The capital of France is not Rome.", None),
         (
