@@ -6,7 +6,7 @@ from typing import Any, Final
 from pipeline.digests import digest_json, digest_unchanged
 from pipeline.errors import ModelError
 from pipeline.model_config import ModelConfig
-from pipeline.packaged.smollm2 import COMMAND, FOLDER
+from pipeline.packaged import COMMAND, FOLDER
 from pipeline.paths import resolve_path
 
 _NOT_READ: Final = frozenset({".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf"})

