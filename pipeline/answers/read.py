@@ -41,25 +41,26 @@ def read_answers(rollouts: pl.DataFrame, questions: pl.DataFrame, tokenizer: Pre
 
     Args:
         rollouts: The columns ``COLUMNS`` of schema ROLLOUTS.
-        questions: Columns ``id`` and ``options`` of schema RAW_POOL, of all questions that the rollouts answer.
+        questions: Columns ``id``, ``question`` and ``options`` of schema RAW_POOL, of all that the rollouts answer.
         tokenizer: Tokenizer of the model that the rollouts are of.
 
     Raises ArtifactError for a rollout of a question that is not among ``questions``.
     """
-    options = dict(questions.select("id", "options").iter_rows())
+    asked = {key: (text, options) for key, text, options in questions.select("id", "question", "options").iter_rows()}
     forms = option_forms(tokenizer)
     rows = []
     for rollout in rollouts.select(COLUMNS).sort("id", "sample").iter_rows(named=True):
-        if rollout["id"] not in options:
+        if rollout["id"] not in asked:
             raise ArtifactError(
                 f"question '{rollout['id']}' of the rollouts is not among the questions: sample the rollouts again"
             )
-        rows.append(_read(rollout, options[rollout["id"]], tokenizer, forms))
+        rows.append(_read(rollout, *asked[rollout["id"]], tokenizer, forms))
     return pl.DataFrame(pa.Table.from_pylist(rows, schema=ANSWERS))
 
 
 def _read(
     rollout: Mapping[str, Any],
+    question: str,
     options: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     forms: Callable[[tuple[str, ...]], Forms],
@@ -67,7 +68,7 @@ def _read(
     """Return the row of ANSWERS of one rollout."""
     order, response_ids = rollout["permutation"], rollout["response_ids"]
     shown = tuple(options[index] for index in order)
-    extraction = _extract(rollout, shown, tokenizer)
+    extraction = _extract(rollout, question, shown, tokenizer)
     start = stop = probs = None
     if extraction.span:
         start, stop = token_span(tokenizer, response_ids, extraction.span)
@@ -87,12 +88,14 @@ def _read(
     }
 
 
-def _extract(rollout: Mapping[str, Any], shown: tuple[str, ...], tokenizer: PreTrainedTokenizerBase) -> Extraction:
+def _extract(
+    rollout: Mapping[str, Any], question: str, shown: tuple[str, ...], tokenizer: PreTrainedTokenizerBase
+) -> Extraction:
     finish_reason = rollout["finish_reason"]
     if finish_reason in UNANSWERED:
         return Extraction(answer=None, index=None, rule=finish_reason, span=None)
     in_thought = opens_thought(tokenizer.decode(rollout["prompt_ids"][-_TAIL:]))
-    return extract_answer(rollout["response"], shown, finish_reason == STOP, in_thought)
+    return extract_answer(rollout["response"], shown, finish_reason == STOP, question, in_thought)
 
 
 def _watched_at(rollout: Mapping[str, Any], position: int) -> dict[int, float]:

@@ -9,7 +9,7 @@ from pipeline.stage import Task
 def run(task: Task[AnswersConfig]) -> None:
     """Read the answers of all rollouts."""
     tokenizer, rollouts = load_tokenizer(task.model), task.inputs["rollouts"]
-    questions = task.inputs["pool"].scan().select("id", "options").collect()
+    questions = task.inputs["pool"].scan().select("id", "question", "options").collect()
     n_answers = 0
     for number, shard in enumerate(rollouts.scan_shards()):
         answers = read_answers(shard.collect(), questions, tokenizer)

@@ -40,7 +40,10 @@ REFUSAL = re.compile(rf"""(?xi){MARK}{{0,16}}+
     (?:I(?:\sam|['\u2019]m)?\s(?:do\s?not|don['\u2019]t|can\s?not|can['\u2019]t|not|unsure)\b|n/a\b
     |cannot\sbe\s(?:determined|answered)\b|not\senough\sinformation\b|(?:unknown|not\ssure)(?=[\W_]*+(?:\n|\Z)|[.,;]))""")
 _START = re.compile(r"\s*+:?[\s*`>]*+(?:(?<=\n)-\s[\s*`]*+)?")
-_SENTENCE_END = re.compile(r"""(?:(?<=\w{4})|(?<=[\d)\]}$"]))\.\s++(?=[A-Z])""")  # not after "Dr."
+# Not after "Dr.", but before a word that begins a sentence.
+_SENTENCE_END = re.compile(
+    r"""(?:(?<=\w{4})|(?<=[\d)\]}$"]))\.\s++(?=[A-Z])|\.\s++(?=(?:Its?|This|These|They|The|In|As)\b)"""
+)
 _BRACED = re.compile(r"(?:[^{}\n]|\{(?:[^{}\n]|\{(?:[^{}\n]|\{[^{}\n]*+\})*+\})*+\})*+(?=\})")
 _JSON = re.compile(r""""((?:[^"\\\n]|\\.)*+)"|'([^'\n]*+)'|(?![\[{])([^,}\n]*+)""")
 _WRAPPED = re.compile(r"""(?x)

@@ -40,10 +40,10 @@ def pool_contexts(
 
 def sampled_ballots(shards: Iterable[Path], pool: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> pl.DataFrame:
     """Return what votes are counted of (``ballots``) from shards of schema ROLLOUTS of the questions of a pool."""
-    options, sampled = pool.select("id", "options"), []
+    sampled = []
     for path in shards:
         rollouts = pl.read_parquet(path)
-        sampled.append(ballots(rollouts.lazy(), read_answers(rollouts, options, tokenizer).lazy()))
+        sampled.append(ballots(rollouts.lazy(), read_answers(rollouts, pool, tokenizer).lazy()))
     return pl.concat(sampled)
 
 

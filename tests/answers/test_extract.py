@@ -122,3 +122,38 @@ def test_agrees_with_the_official_extractor_of_mmlu_pro():
     assert len([rule for rule in wrong if rule != "ambiguous"]) <= 1
     silent = [answer for row, answer in found if not explicit.search(row["generated_text"])]
     assert all(answer.index is None for answer in silent)
+
+
+@pytest.mark.parametrize(
+    ("question", "response", "stated"),
+    [
+        ("What is the capital of France?", "The capital of France is Paris. It lies on the Seine.", "Paris"),
+        ("What is the capital of France?", 'The capital of "France" is Paris.', "Paris"),
+        ("What is the capital of France?", "The capital of France (FR) is Paris.", "Paris"),
+        ("What is the capital of France?", "Sure! The capital of France is **Paris**.", "Paris"),
+        ("What is the capital of France?", "The capital of France is not Rome.", None),
+        (
+            "What is the study of Paris called?",
+            "The study of Paris is called Paris.",
+            "Paris",
+        ),
+        ("What is the heart of France?", "The heart of France is the Paris.", "Paris"),
+        ("What is the capital of France?", "Some say the capital of France is Rome.", None),
+        ("What is the capital of France?", "The capital of Spain is Madrid.", None),
+        ("What is the capital of France?", "The capital of France is Rome. Wait, that is wrong.", None),
+        ("What is the capital of France?", "The capital of France is Rome.\nAnswer: Paris", "Paris"),
+        ("What are the first letters (a|b)?", "The first letters (a|b) are x and y.", "x and y"),
+        ("Name the capital of France.", "The capital of France is Paris.", None),
+    ],
+)
+def test_a_sentence_that_begins_as_the_question_does_states_its_answer(question, response, stated):
+    assert extract_answer(response, [], question=question).answer == stated
+    choice = extract_answer(response, ["Rome", "Paris", "x and y"], question=question)
+    assert choice.answer == stated
+
+
+def test_an_open_answer_in_prose_ends_before_an_aside():
+    for aside in (" (Hz)", ", named after Heinrich Hertz", ". It is a unit", ". This is one"):
+        assert extract_answer(f"The answer is hertz{aside}.", []).answer == "hertz"
+    assert extract_answer("The answer is Ca(OH)2.", []).answer == "Ca(OH)2"
+    assert extract_answer("The answer is Dr. Smith.", []).answer == "Dr. Smith"

@@ -35,8 +35,8 @@ ROWS = pa.schema(
         ("watched_logprobs", pa.list_(pa.float32())),
     ]
 )
-HELD = pl.DataFrame({"id": ["q"], "options": [OPTIONS]})
-OPEN = pl.DataFrame({"id": ["q"], "options": [[]]}, {"id": pl.String, "options": pl.List(pl.String)})
+HELD = pl.DataFrame({"id": ["q"], "question": ["Which colour?"], "options": [OPTIONS]})
+OPEN = HELD.with_columns(options=pl.lit([], pl.List(pl.String)))
 
 
 @dataclass
@@ -146,7 +146,7 @@ def test_the_probabilities_are_those_recorded_where_the_answer_begins(tiny, orde
 
 def test_rows_are_those_of_the_rollouts_by_id_and_sample(tiny):
     said = [Said("Answer: B\n", id="z"), Said("no idea"), Said("Answer: A\n", id="a")]
-    held = pl.DataFrame({"id": ["z", "other", "q", "a"], "options": [OPTIONS] * 4})
+    held = pl.concat(HELD.with_columns(id=pl.lit(name)) for name in ("z", "other", "q", "a"))
     got = answers(said, tiny, held)
     assert got.select("id", "sample", "answer").rows() == [("a", 2, "red"), ("q", 1, None), ("z", 0, "blue")]
     assert got["extraction"][1] == "no_statement"

@@ -1,0 +1,1 @@
+"""Factual questions for a small general language model: a science pool, its test, and one of geography."""
