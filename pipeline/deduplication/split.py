@@ -1,6 +1,5 @@
 """A split into pool and tests that neither a stem family nor a group of near-duplicates crosses."""
 
-import difflib
 from enum import StrEnum
 
 import numpy as np
@@ -10,6 +9,7 @@ from scipy.sparse.csgraph import connected_components
 
 from pipeline.deduplication.config import PoolConfig
 from pipeline.errors import ConfigError
+from pipeline.registry import suggest
 from pipeline.seeding import derive_seed
 
 
@@ -87,6 +87,5 @@ def _check_domains(domains: pl.Series, config: PoolConfig) -> None:
     known = sorted(set(domains))
     for domain in config.out_of_domain:
         if domain not in known:
-            nearest = difflib.get_close_matches(domain, known, n=1, cutoff=0.0)
-            meant = f", did you mean '{nearest[0]}'?" if nearest and nearest[0] else ""
+            meant = suggest(domain, filter(None, known))
             raise ConfigError(f"pool.out_of_domain: no question has the domain '{domain}'{meant}")

@@ -13,7 +13,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the base of network errors, of httpx
 
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, one_line
 from pipeline.paths import resolve_path
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.parquet import BATCH_ROWS, batch_rows
@@ -67,9 +67,8 @@ def _open(source: Source, config: RawPoolConfig) -> Dataset | IterableDataset:
 
 
 def _unusable(name: str, error: BaseException) -> SourceError:
-    words = " ".join(str(error).split()) or type(error).__name__
     return SourceError(
-        f"data set '{name}' cannot be opened ({words}): give a folder or hub id, with raw_pool.subset, "
+        f"data set '{name}' cannot be opened ({one_line(error)}): give a folder or hub id, with raw_pool.subset, "
         "raw_pool.split (of held-out questions: <data set>#<split>) and raw_pool.revision as the data set has them; "
         "the hub needs a network"
     )

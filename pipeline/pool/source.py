@@ -1,6 +1,5 @@
 """What every reader gets and yields, why rows are refused, and which columns a source must have."""
 
-import difflib
 import hashlib
 import io
 from collections.abc import Callable, Collection, Mapping
@@ -12,8 +11,9 @@ from typing import IO, Any, NamedTuple
 from fsspec.core import url_to_fs
 
 from pipeline.digests import digest_json, digest_unchanged
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, one_line
 from pipeline.pool.config import RawPoolConfig
+from pipeline.registry import suggest
 
 N_COLUMNS_SHOWN = 20
 FIELDS = ("question", "options", "answer", "domain", "level", "task")
@@ -116,8 +116,7 @@ class SourceRow(NamedTuple):
 
 def damaged(source: Source, line: int, error: BaseException | str) -> SourceRow:
     """Return the row that stands for all that cannot be read from ``line`` on."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    problem = Problem(Reason.DAMAGED_FILE, f"nothing can be read from here on ({words})")
+    problem = Problem(Reason.DAMAGED_FILE, f"nothing can be read from here on ({one_line(error)})")
     return SourceRow(source.name, line, problem, str)
 
 
@@ -163,10 +162,8 @@ def check_columns(columns: Collection[str], config: RawPoolConfig, path: Path | 
 
 
 def _absent(column: str, field: str, columns: Collection[str], path: Path | str) -> str:
-    nearest = difflib.get_close_matches(column, columns, n=1, cutoff=0.0)
-    meant = f", did you mean {nearest[0]!r}?" if nearest else ";"
     shown = ", ".join(repr(name) for name in list(columns)[:N_COLUMNS_SHOWN]) or "none"
     return (
-        f"{path} has no column {column!r}{meant} It has {shown}; set raw_pool.{field} to one of them"
-        " (held-out files have the pool's columns)"
+        f"{path} has no column {column!r}{suggest(column, columns) or ';'} It has {shown}; "
+        f"set raw_pool.{field} to one of them (held-out files have the pool's columns)"
     )
