@@ -96,6 +96,12 @@ class Ingestion:
             while (batch := self._batch(islice(rows, BATCH_ROWS))).height:
                 yield batch
 
+    def read(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return all questions (RAW_POOL) and gold answers (GOLD_LABELS); raises as ``check_counts`` does."""
+        batches = list(self)
+        check_counts(self.counts, self.config, self.setting)
+        return pl.concat([batch.raw_pool for batch in batches]), pl.concat([batch.gold_labels for batch in batches])
+
     def tables(self) -> dict[str, str]:
         """Return Markdown tables of the pool and of the reasons of the refused rows."""
         return self.statistics.tables() | {"refused_by_reason": count_table("reason", self.counts.quarantined)}

@@ -122,13 +122,13 @@ def damaged(source: Source, line: int, error: BaseException | str) -> SourceRow:
 
 def configured(values: Mapping[str, Any], config: RawPoolConfig) -> dict[str, Any]:
     """Return values by field (one of ``FIELDS``) under the configured column names, without those configured away."""
-    columns = {field: getattr(config, f"{field}_column") for field in values}
-    return {column: values[field] for field, column in columns.items() if column is not None}
+    return {column: values[field] for field, column in columns_of(config).items() if field in values}
 
 
-def configured_columns(config: RawPoolConfig) -> set[str]:
-    """Return the names of the columns that the configuration asks for."""
-    return {column for field in FIELDS if (column := getattr(config, f"{field}_column")) is not None}
+def columns_of(config: RawPoolConfig) -> dict[str, str]:
+    """Return the names of the columns that the configuration asks for, by field (one of ``FIELDS``)."""
+    columns = {field: getattr(config, f"{field}_column") for field in FIELDS}
+    return {field: column for field, column in columns.items() if column is not None}
 
 
 def misnamed_options(columns: Collection[str], config: RawPoolConfig) -> str | None:
@@ -147,13 +147,11 @@ def check_columns(columns: Collection[str], config: RawPoolConfig, path: Path | 
     The question's column must be there; the others may be absent while the configuration names their defaults.
     Options that are merely called otherwise are refused, see ``misnamed_options``.
     """
-    for name in FIELDS:
-        field = f"{name}_column"
-        column = getattr(config, field)
-        if column is None or column in columns:
+    for name, column in columns_of(config).items():
+        if column in columns:
             continue
-        if name == "question" or column != RawPoolConfig.model_fields[field].default:
-            raise SourceError(_absent(column, field, columns, path))
+        if name == "question" or column != RawPoolConfig.model_fields[f"{name}_column"].default:
+            raise SourceError(_absent(column, f"{name}_column", columns, path))
         if name == "options" and (found := misnamed_options(columns, config)):
             raise SourceError(
                 f"{path} has a column {found!r} but no {column!r}: set raw_pool.options_column={found}, or "
