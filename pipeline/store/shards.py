@@ -78,9 +78,8 @@ class ShardedTables:
         schemas = {table: self.writer.tables[table].to_string() for table in self.tables}
         self._recipe = digest_json({"recipe": dict(recipe), "tables": schemas})
         self.writer.recipes[self.tables[0]] = self._recipe
-        known = _Known(self.earlier(self._recipe), self.tables)
-        known.look_for(keys)
-        pieces = _plan(keys, known)
+        known = _Known(self.earlier(self._recipe), self.tables[0], keys)
+        pieces = list(_plan(keys, known))
         with tqdm(total=len(keys), desc=self.writer.name, unit="question", mininterval=1) as bar:
 
             def make_piece(piece: _Piece) -> None:
@@ -123,18 +122,14 @@ class ShardedTables:
 class _Known:
     """Rows of earlier artifacts, found by question and key."""
 
-    def __init__(self, artifacts: Sequence[Artifact], tables: Sequence[str]) -> None:
-        self._artifacts = artifacts
-        self._tables = tables
+    def __init__(self, artifacts: Sequence[Artifact], table: str, keys: Mapping[str, str]) -> None:
+        """Remember which shard of ``table`` has each question's rows, where one does."""
         self._where: dict[str, tuple[Artifact, str]] = {}
         self._n_stored: dict[tuple[Artifact, str], int] = {}
-
-    def look_for(self, keys: Mapping[str, str]) -> None:
-        """Remember which shard has each question's rows, where one does."""
-        for artifact in self._artifacts:
+        for artifact in artifacts:
             if len(self._where) == len(keys):
                 return
-            for path in artifact.files(self._tables[0]):
+            for path in artifact.files(table):
                 stored = json.loads((pq.read_metadata(path).metadata or {}).get(KEYS, b"{}"))
                 self._n_stored[artifact, path.name] = len(stored)
                 for question, key in stored.items():
@@ -163,18 +158,14 @@ def shard_number(question: str, n_shards: int) -> int:
     return int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big") * n_shards >> 64
 
 
-def _plan(keys: Mapping[str, str], known: _Known) -> list[_Piece]:
+def _plan(keys: Mapping[str, str], known: _Known) -> Iterator[_Piece]:
     n_shards = 2 ** ceil(log2(max(1.0, len(keys) / QUESTIONS_PER_SHARD)))
     members: dict[int, list[str]] = {}
     for question in sorted(keys):
         members.setdefault(shard_number(question, n_shards), []).append(question)
-    return list(_pieces(dict(sorted(members.items())), known))
-
-
-def _pieces(members: Mapping[int, Sequence[str]], known: _Known) -> Iterator[_Piece]:
     shards: dict[int, Sequence[str]] = {}
     missing: list[str] = []
-    for number, ids in members.items():
+    for number, ids in sorted(members.items()):
         shards[number] = ids
         missing += [question for question in ids if question not in known]
         if len(missing) >= QUESTIONS_PER_SHARD // 2:
