@@ -17,7 +17,7 @@ from pipeline.errors import SourceError, one_line
 from pipeline.paths import resolve_path
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.parquet import BATCH_ROWS, batch_rows
-from pipeline.pool.source import Source, SourceRow, check_columns, columns_of, damaged
+from pipeline.pool.source import Source, SourceRow, damaged, find_columns
 
 _FAILURES = (OSError, HTTPError, DatasetsError, pa.ArrowException, ValueError, TypeError, LookupError, AttributeError)
 """What the library raises: the last four for metadata that it did not expect, of a damaged folder for instance."""
@@ -45,9 +45,7 @@ def read_huggingface(source: Source, config: RawPoolConfig) -> Iterator[SourceRo
         names = dataset.column_names or list(next(iter(dataset), {}))
     except _FAILURES as error:
         raise _unusable(str(source.path), error) from error
-    check_columns(names, config, source.name)
-    wanted = columns_of(config).values()
-    batches = dataset.select_columns([name for name in names if name in wanted]).with_format("arrow")
+    batches = dataset.select_columns(find_columns(names, config, source.name)).with_format("arrow")
     number = 0
     try:
         for batch in batches.iter(BATCH_ROWS):

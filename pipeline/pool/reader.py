@@ -16,7 +16,7 @@ from pipeline.pool.jsonl import read_jsonl
 from pipeline.pool.mmlu_pro import is_mmlu_pro, read_mmlu_pro
 from pipeline.pool.parquet import read_parquet
 from pipeline.pool.sciknoweval import is_sciknoweval, read_sciknoweval
-from pipeline.pool.source import Problem, Source, SourceRow, check_columns, columns_of
+from pipeline.pool.source import Problem, Source, SourceRow, columns_of, find_columns
 
 
 class PoolReader(Protocol):
@@ -97,7 +97,7 @@ def _checked(source: Source, config: RawPoolConfig, limit: int) -> Iterator[Sour
             f"{source.path} cannot be read ({error.strerror or error}): check the file and its permissions"
         ) from error
     if parsed:
-        check_columns(columns, config, source.path)
+        find_columns(columns, config, source.path)
 
 
 def _reader(source: Source, config: RawPoolConfig) -> PoolReader:

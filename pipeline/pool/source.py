@@ -141,13 +141,14 @@ def misnamed_options(columns: Collection[str], config: RawPoolConfig) -> str | N
     return next((name for name in _OPTION_COLUMNS if name in columns), None)
 
 
-def check_columns(columns: Collection[str], config: RawPoolConfig, path: Path | str) -> None:
-    """Raise SourceError if a configured column is not among those of the source.
+def find_columns(columns: Collection[str], config: RawPoolConfig, path: Path | str) -> list[str]:
+    """Return those columns of a source that are configured; raises SourceError if a configured one is not there.
 
     The question's column must be there; the others may be absent while the configuration names their defaults.
     Options that are merely called otherwise are refused, see ``misnamed_options``.
     """
-    for name, column in columns_of(config).items():
+    wanted = columns_of(config)
+    for name, column in wanted.items():
         if column in columns:
             continue
         if name == "question" or column != RawPoolConfig.model_fields[f"{name}_column"].default:
@@ -157,6 +158,7 @@ def check_columns(columns: Collection[str], config: RawPoolConfig, path: Path | 
                 f"{path} has a column {found!r} but no {column!r}: set raw_pool.options_column={found}, or "
                 f"raw_pool.format=sciknoweval, or raw_pool.options_column=null to read open questions"
             )
+    return [column for column in columns if column in wanted.values()]
 
 
 def _absent(column: str, field: str, columns: Collection[str], path: Path | str) -> str:
