@@ -35,8 +35,8 @@ Rows = Mapping[str, pl.DataFrame]
 class _Piece:
     """Shards that are made together: rows that must be computed are enough for one."""
 
-    shards: Mapping[int, Sequence[str]]
-    """Questions of each."""
+    shards: Mapping[int, Mapping[str, str]]
+    """Questions of each, with their keys."""
     missing: Sequence[str]
     """Those whose rows must be computed."""
 
@@ -83,12 +83,11 @@ class ShardedTables:
         with tqdm(total=len(keys), desc=self.writer.name, unit="question", mininterval=1) as bar:
 
             def make_piece(piece: _Piece) -> None:
-                absent = [number for number, ids in piece.shards.items() if not self._is_there(number, ids, keys)]
+                absent = {number: own for number, own in piece.shards.items() if not self._is_there(number, own)}
                 computed = compute(piece.missing, bar.update) if absent and piece.missing else None
-                for number in absent:
-                    ids = piece.shards[number]
-                    rows = {table: self._rows(table, ids, computed, known) for table in self.tables}
-                    self._write(number, rows, {question: keys[question] for question in ids})
+                for number, own in absent.items():
+                    rows = {table: self._rows(table, list(own), computed, known) for table in self.tables}
+                    self._write(number, rows, own)
                 n_questions = sum(map(len, piece.shards.values()))
                 bar.update(n_questions - (0 if computed is None else len(piece.missing)))
 
@@ -98,14 +97,13 @@ class ShardedTables:
     def _rows(self, table: str, ids: Sequence[str], computed: Rows | None, known: "_Known") -> pl.DataFrame:
         parts = [known.rows(table, ids)]
         if computed is not None:
-            parts.append(computed[table].filter(pl.col("id").is_in(list(ids))))
+            parts.append(computed[table].filter(pl.col("id").is_in(ids)))
         together = pl.concat([part for part in parts if part is not None], how="vertical_relaxed")
         order = [column for column in ("id", "sample") if column in together.columns]
         return together.sort(order, maintain_order=True)
 
-    def _is_there(self, number: int, ids: Sequence[str], keys: Mapping[str, str]) -> bool:
-        fingerprint = self._fingerprint({question: keys[question] for question in ids})
-        return self.writer.has_shard(number, self.tables, fingerprint=fingerprint)
+    def _is_there(self, number: int, keys: Mapping[str, str]) -> bool:
+        return self.writer.has_shard(number, self.tables, fingerprint=self._fingerprint(keys))
 
     def _write(self, number: int, rows: Rows, keys: Mapping[str, str]) -> None:
         first, described = self.tables[0], {"fingerprint": self._fingerprint(keys)}
@@ -160,14 +158,14 @@ def shard_number(question: str, n_shards: int) -> int:
 
 def _plan(keys: Mapping[str, str], known: _Known) -> Iterator[_Piece]:
     n_shards = 2 ** ceil(log2(max(1.0, len(keys) / QUESTIONS_PER_SHARD)))
-    members: dict[int, list[str]] = {}
+    members: dict[int, dict[str, str]] = {}
     for question in sorted(keys):
-        members.setdefault(shard_number(question, n_shards), []).append(question)
-    shards: dict[int, Sequence[str]] = {}
+        members.setdefault(shard_number(question, n_shards), {})[question] = keys[question]
+    shards: dict[int, Mapping[str, str]] = {}
     missing: list[str] = []
-    for number, ids in sorted(members.items()):
-        shards[number] = ids
-        missing += [question for question in ids if question not in known]
+    for number, own in sorted(members.items()):
+        shards[number] = own
+        missing += [question for question in own if question not in known]
         if len(missing) >= QUESTIONS_PER_SHARD // 2:
             yield _Piece(shards, missing)
             shards, missing = {}, []
