@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from pipeline.batching import TokenBudget
 from pipeline.causal.config import CausalCheckConfig
-from pipeline.causal.schemas import CAUSAL_CHECK
 from pipeline.errors import ArtifactError, ConfigError, ModelError
 from pipeline.models import LanguageModel
 from pipeline.neurons.architecture import MlpStack, find_mlp_stack
@@ -240,4 +239,4 @@ def _table(
         "drop_silenced": untouched - silenced,
         "drop_random": untouched - random,
     }
-    return pl.DataFrame(columns).select(CAUSAL_CHECK.names)
+    return pl.DataFrame(columns)
