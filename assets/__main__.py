@@ -38,10 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         sys.stderr.write("interrupted: what is finished is kept, go on with the same command\n")
         return _INTERRUPTED
-    except dg.Failure as failure:
-        sys.stderr.write(f"error: {failure.description}\n")
-        return 2
-    except CurationError as error:
+    except (dg.Failure, CurationError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     _print_summary(run, cached)
