@@ -79,11 +79,10 @@ class _EvaluationIndex:
         self.stems = [words(question) for question in evaluation["question"]]
         found = templates([*self.stems, *(words(question) for question in pool["question"])])[: len(self.stems)]
         self.templates = [frozenset(template.words) if template.found else frozenset[str]() for template in found]
+        rows = evaluation.select("question", "options").iter_rows()
         self.documents = [
             Features.of(question, options, config.ngram_size, template)
-            for question, options, template in zip(
-                evaluation["question"], evaluation["options"], self.templates, strict=True
-            )
+            for (question, options), template in zip(rows, self.templates, strict=True)
         ]
         self._vocabulary = np.unique(np.concatenate([document.all for document in self.documents]))
         matrix = self._matrix(self.documents)
