@@ -8,10 +8,9 @@ import dagster as dg
 
 from assets.console import plain_console
 from assets.keys import asset_key
-from assets.resources import StoreResource
 from assets.run_config import run_config
 from assets.sources import build_sources
-from assets.stages import build_assets
+from assets.stages import StoreResource, build_assets
 from pipeline.config import Config
 from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import load_config

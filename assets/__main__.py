@@ -17,7 +17,7 @@ from assets import STORE, build_definitions, resources, run_name
 from assets.keys import artifact_of, asset_key
 from assets.stages import build_assets
 from pipeline.config import Config
-from pipeline.errors import ConfigError, CurationError
+from pipeline.errors import ConfigError, CurationError, one_line
 from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import DEFAULT_PRESET, PRESETS, load_config
 from pipeline.stages import CATALOGUE, STAGES, open_store
@@ -38,10 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         sys.stderr.write("interrupted: what is finished is kept, go on with the same command\n")
         return _INTERRUPTED
-    except dg.Failure as failure:
-        sys.stderr.write(f"error: {failure.description}\n")
-        return 2
-    except CurationError as error:
+    except (dg.Failure, CurationError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     _print_summary(run, cached)
@@ -83,7 +80,7 @@ def _selection(config: Config, select: str | None) -> set[str]:
             warnings.simplefilter("ignore", dg.BetaWarning)  # 1.13 warns of a parameter that it sets itself
             chosen = {key.to_user_string() for key in dg.AssetSelection.from_string(select).resolve(graph)}
     except dg.DagsterError as error:
-        raise ConfigError(f"--select {select}: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"--select {select}: {one_line(error)}") from error
     if not chosen:
         raise ConfigError(f"--select {select} selects nothing: assets are {', '.join(CATALOGUE)}")
     return chosen

@@ -6,6 +6,7 @@ schedule, and the stages that read them show it.
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import dagster as dg
@@ -15,8 +16,7 @@ from pipeline.config import Config
 from pipeline.digests import digest_json
 from pipeline.errors import CurationError
 from pipeline.model_fingerprint import model_fingerprint
-from pipeline.section import Section
-from pipeline.stage import StageSpec, read_settings, resolve
+from pipeline.stage import StageSpec, read_sources
 from pipeline.stages import stage_of
 
 GROUP: Final = "sources"
@@ -38,15 +38,15 @@ def versions_of(spec: StageSpec, provenance: Mapping[str, Any]) -> dict[str, str
 
 def build_sources(specs: Sequence[StageSpec], config: Config, run: str) -> list[dg.SourceAsset]:
     """Return the source assets of a run; what they observe is what ``config`` names."""
-    model = _observable(
-        run, MODEL, "Weights and settings of the language model.", lambda: model_fingerprint(config.model)
-    )
-    return [_files_asset(spec, config, run) for spec in specs if spec.sources is not None] + [model]
-
-
-def _files_asset(spec: StageSpec, config: Config, run: str) -> dg.SourceAsset:
-    described = f"Files that the stage {spec.name} reads."
-    return _observable(run, _files(spec), described, lambda: _observe_files(spec, config))
+    files = [
+        _observable(
+            run, _files(spec), f"Files that the stage {spec.name} reads.", partial(_observe_files, spec, config)
+        )
+        for spec in specs
+        if spec.sources is not None
+    ]
+    described = "Weights and settings of the language model."
+    return [*files, _observable(run, MODEL, described, partial(model_fingerprint, config.model))]
 
 
 def _observable(run: str, name: str, description: str, observe: Callable[[], str]) -> dg.SourceAsset:
@@ -63,11 +63,8 @@ def _observable(run: str, name: str, description: str, observe: Callable[[], str
 
 
 def _observe_files(spec: StageSpec, config: Config) -> str:
-    def settings(stage: str, kind: type[Section]) -> Section:
-        return read_settings(getattr(config, stage_of(stage).key).model_dump(mode="json"), kind)
-
-    files = resolve(str(spec.sources))(getattr(config, spec.key), settings)
-    return digest_json([[file.name, file.digest()] for file in files])
+    before = {stage: getattr(config, stage_of(stage).key).model_dump(mode="json") for stage in spec.reads}
+    return digest_json(read_sources(spec, getattr(config, spec.key), before))
 
 
 def _files(spec: StageSpec) -> str:

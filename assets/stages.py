@@ -10,7 +10,6 @@ import dagster as dg
 
 from assets.keys import asset_key
 from assets.publish import column_schema, publish
-from assets.resources import StoreResource
 from assets.run_config import read_section, run_config
 from assets.sources import sources_of, versions_of
 from pipeline.adapters.process import run_process
@@ -19,16 +18,28 @@ from pipeline.config import Config
 from pipeline.errors import CurationError, QuarantineError
 from pipeline.fingerprint import reachable_code
 from pipeline.model_config import ModelConfig
+from pipeline.paths import PROJECT_ROOT
 from pipeline.section import Section
 from pipeline.stage import StageSpec
 from pipeline.store.artifact import Artifact, Tables
-from pipeline.store.store import Run
+from pipeline.store.store import Run, Store
 
 POOL: Final = "model"
 """Stages that load the model run one at a time when the instance limits this pool, as a single GPU needs."""
 REFUSED_SHARE: Final = "refused_share"
 """Check of ``raw_pool``, the one stage whose companion is worth showing when it fails."""
 _QUARANTINE: Final = "quarantine"
+
+
+class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # Dagster's own generic is for other uses
+    """Folder of all artifacts and runs."""
+
+    root: str
+    """Folder that holds ``store`` and ``runs``, relative to the project."""
+
+    def open(self, run: str, catalogue: Mapping[str, Tables]) -> Run:
+        """Return a run of the store."""
+        return Store(PROJECT_ROOT / self.root, catalogue).run(run)
 
 
 def build_assets(specs: Sequence[StageSpec], config: Config, run: str) -> list[dg.AssetsDefinition]:

@@ -76,9 +76,7 @@ def timed(run: Callable[[], pl.DataFrame]) -> tuple[pl.DataFrame, dict[str, floa
 def similarities(rows: list[Row], planted: dict[str, str]) -> dict[str, float]:
     """Return the exact similarity of each planted copy with its original."""
     features = {i: Features.of(question, options, PoolConfig().ngram_size) for i, question, options in rows}
-    weights = RarityWeights()
-    for document in features.values():
-        weights.add(document)
+    weights = RarityWeights(features.values())
     return {copy: similarity(features[copy], features[original], weights) for copy, original in planted.items()}
 
 

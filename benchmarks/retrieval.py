@@ -58,7 +58,7 @@ def measure(path: Path, exact_up_to: int, k: int) -> dict[str, Any]:
     sets = NeuronSets.of(table, table.select("id").collect()["id"])
     loaded = time.perf_counter()
     few = sets.rows(0, 20)
-    nearest_by_overlap(few, few, k, min(exact_up_to, len(few)), progress=False)  # compiles
+    nearest_by_overlap(few, few, k, min(exact_up_to, len(few)))  # compiles
     wall, cpu = time.perf_counter(), time.process_time()
     indices, similarities = nearest_by_overlap(sets, sets, k, exact_up_to)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu

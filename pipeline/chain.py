@@ -22,7 +22,7 @@ from pipeline.model_config import ModelConfig
 from pipeline.model_fingerprint import model_fingerprint
 from pipeline.presets import load_config
 from pipeline.section import Section
-from pipeline.stage import SourceFile, StageSpec, Task, read_settings, resolve
+from pipeline.stage import StageSpec, Task, read_settings, read_sources, resolve
 from pipeline.stages import CATALOGUE, STAGES, stage_of
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Run
@@ -156,7 +156,7 @@ class Materialization:
             "stage": spec.name,
             **_determining(spec, self.section, self.own_settings),
             "inputs": {name: artifact.manifest.digest for name, artifact in self.inputs.items()},
-            "sources": [[source.name, source.digest()] for source in self._sources()],
+            "sources": read_sources(spec, self.section, self.own_settings),
             "model": model_fingerprint(self.model) if self.model else None,
             "tables": {
                 table: schema.to_string(show_field_metadata=True, truncate_metadata=False)
@@ -165,15 +165,6 @@ class Materialization:
             },
             **_describe_code(spec.modules),
         }
-
-    def _sources(self) -> Sequence[SourceFile]:
-        if self.spec.sources is None:
-            return ()
-
-        def settings(stage: str, kind: type[Section]) -> Section:
-            return read_settings(self.own_settings[stage], kind)
-
-        return resolve(self.spec.sources)(self.section, settings)
 
 
 def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run, means: Means | None = None) -> Outcome:

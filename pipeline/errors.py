@@ -1,6 +1,11 @@
 """Errors that a user can mend. Each message is one line: what is wrong, where, and the remedy."""
 
 
+def one_line(error: object) -> str:
+    """Return what an error of a library says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 class CurationError(Exception):
     """Base of every error that the pipeline raises on purpose."""
 

@@ -1,6 +1,5 @@
 """What all sections of the configuration are, and the errors that a bad one gives."""
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from pipeline.errors import ConfigError
+from pipeline.registry import suggest
 
 S = TypeVar("S", bound="Section")
 
@@ -58,8 +58,8 @@ def _describe(kind: type[Section], problem: Mapping[str, Any]) -> str:
         return f"missing key '{key}'"
     if problem["type"] == "literal_error":
         expected = problem["ctx"]["expected"]
-        nearest = difflib.get_close_matches(str(problem["input"]), re.findall("'(.*?)'", expected), n=1, cutoff=0.0)
-        return f"{key} = {problem['input']!r} is not known, did you mean '{nearest[0]}'? Use {expected}"
+        meant = suggest(str(problem["input"]), re.findall("'(.*?)'", expected))
+        return f"{key} = {problem['input']!r} is not known{meant} Use {expected}"
     if problem["type"] != "extra_forbidden":
         return f"{key} = {problem['input']!r}: {problem['msg'].lower()}"
     fields = kind.model_fields
@@ -68,8 +68,7 @@ def _describe(kind: type[Section], problem: Mapping[str, Any]) -> str:
         return f"unknown key '{key}', did you mean '{elsewhere[0]}.{location[-1]}'?"
     for part in location[:-1]:
         fields = _fields_of(fields[part])
-    nearest = difflib.get_close_matches(location[-1], fields, n=1, cutoff=0.0)
-    return f"unknown key '{key}'" + (f", did you mean '{nearest[0]}'?" if nearest else "")
+    return f"unknown key '{key}'{suggest(location[-1], fields)}"
 
 
 def _fields_of(field: FieldInfo) -> dict[str, FieldInfo]:

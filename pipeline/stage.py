@@ -7,7 +7,7 @@ nothing heavy and the code behind it can be told apart from the rest. ``pipeline
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import ValidationError
 
@@ -21,17 +21,6 @@ from pipeline.store.writer import ArtifactWriter
 
 S = TypeVar("S", bound=Section)
 T = TypeVar("T", bound=Section)
-
-
-class SourceFile(Protocol):
-    """A file, folder or data set outside the store."""
-
-    @property
-    def name(self) -> str:
-        """Name for people."""
-
-    def digest(self) -> str:
-        """Return what changes with the content."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +59,10 @@ class StageSpec:
     code: tuple[str, ...] = ()
     """Modules, besides that of ``run``, in which its code begins: programs that it starts."""
     sources: str | None = None
-    """``module:function`` that returns what it reads outside the store, from its settings and ``Task.settings``."""
+    """``module:function`` that returns what it reads outside the store, from its settings and ``Task.settings``.
+
+    Files, folders or data sets, as ``pipeline.pool.source`` has them: with a name, and a digest of the content.
+    """
     check: str | None = None
     """``module:function`` that judges the notes of its result by its settings, and raises when they do not suffice."""
     gate: str | None = None
@@ -182,6 +174,16 @@ def read_settings(values: Mapping[str, Any], kind: type[T]) -> T:
         raise ArtifactError(
             f"an artifact was made with settings that {kind.__name__} no longer has: materialize the whole run again"
         ) from error
+
+
+def read_sources(spec: StageSpec, section: Section, before: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Return name and digest of all that a stage reads outside the store; ``before``: settings of stages before it."""
+
+    def settings(stage: str, kind: type[T]) -> T:
+        return read_settings(before[stage], kind)
+
+    files = resolve(spec.sources)(section, settings) if spec.sources else ()
+    return [[file.name, file.digest()] for file in files]
 
 
 def resolve(reference: str) -> Callable[..., Any]:

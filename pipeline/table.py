@@ -29,7 +29,8 @@ def table(**columns: tuple[pa.DataType, bool, str]) -> pa.Schema:
     )
 
 
-ID = (pa.large_string(), False, "content hash of question and options")
+TEXT = pa.large_string()
+ID = (TEXT, False, "content hash of question and options")
 SAMPLE = (pa.int32(), False, "number of the rollout within its question, from 0")
 TOKENS = pa.large_list(pa.int32())
 FLOATS = pa.large_list(pa.float32())

@@ -13,7 +13,7 @@ import pytest
 from pipeline.answers.read import read_answers
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
 from pipeline.evaluation.grade import grade
-from pipeline.held_out.questions import HeldOut
+from pipeline.held_out.questions import find_held_out
 from pipeline.models import load_model
 from pipeline.presets import load_config
 from pipeline.prompts import render_demonstrations
@@ -41,7 +41,7 @@ def model():
 @pytest.fixture(scope="module")
 def pool(model):
     """Pool questions with gold, votes and the representative response."""
-    questions, gold = HeldOut(CONFIG.raw_pool.path, "raw_pool.path", CONFIG.raw_pool).read()
+    questions, gold = find_held_out(CONFIG.raw_pool.path, "raw_pool.path", CONFIG.raw_pool).read()
     rollouts, answers = ask(model, questions, CONFIG.rollouts.n_samples)
     counted = ballots(rollouts.lazy(), answers.lazy())
     labels = vote(counted, PseudoLabelsConfig()).with_columns(sample="representative")
@@ -52,7 +52,7 @@ def pool(model):
 
 @pytest.fixture(scope="module")
 def test_set():
-    return HeldOut(CONFIG.tests.in_domain_path, "tests.in_domain_path", CONFIG.raw_pool).read()
+    return find_held_out(CONFIG.tests.in_domain_path, "tests.in_domain_path", CONFIG.raw_pool).read()
 
 
 @pytest.fixture(scope="module")

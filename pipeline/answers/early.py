@@ -37,7 +37,7 @@ class EarlyLook:
     """Looks at the responses of a stage to some questions as they come, and warns at most once."""
 
     def __init__(self, stage: str, questions: pl.DataFrame, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Look at responses to ``questions`` (columns ``id`` and ``options`` of schema RAW_POOL)."""
+        """Look at responses to ``questions`` (columns ``id``, ``question`` and ``options`` of schema RAW_POOL)."""
         self._stage, self._questions, self._tokenizer = stage, questions, tokenizer
         self._seen: list[pl.DataFrame] = []
         self._is_early = self._is_open = True

@@ -4,7 +4,7 @@ The leading neurons of a response are silenced while the model reads it, and so 
 layers. If the scores mean something for this model, the former costs the response more log-probability. A silenced
 neuron writes nothing at the positions where its activation was scored; elsewhere it is left alone. Many random neurons
 are quiet at any moment, so this is a necessary sign, not proof of a fine distinction. Pinned by
-``tests/neurons/test_causal.py``.
+``tests/causal/test_silence.py``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,6 @@ from tqdm import tqdm
 
 from pipeline.batching import TokenBudget
 from pipeline.causal.config import CausalCheckConfig
-from pipeline.causal.schemas import CAUSAL_CHECK
 from pipeline.errors import ArtifactError, ConfigError, ModelError
 from pipeline.models import LanguageModel
 from pipeline.neurons.architecture import MlpStack, find_mlp_stack
@@ -60,7 +59,6 @@ def silence_responses(
     language_model: LanguageModel,
     config: CausalCheckConfig,
     position: Position,
-    progress: bool = True,
 ) -> pl.DataFrame:
     """Return rows of the ``causal_check`` schema, one response per question, ordered by question id.
 
@@ -70,7 +68,6 @@ def silence_responses(
         language_model: the model that gave the responses.
         config: how many questions, neurons and random controls.
         position: where the scores read their activations; neurons are silenced there.
-        progress: whether to show a progress bar.
 
     Raises:
         ArtifactError: no rollout has a scored response, or the scores are of another model.
@@ -87,7 +84,7 @@ def silence_responses(
     ]
     by_length = sorted(range(len(trials)), key=lambda i: trials[i].n_tokens)
     read: list[float] = []
-    with tqdm(total=len(trials), desc="causal check", unit="reading", mininterval=1, disable=not progress) as bar:
+    with tqdm(total=len(trials), desc="causal check", unit="reading", mininterval=1) as bar:
         for batch, logprobs in TokenBudget(config.batch_tokens).run(
             [trials[i] for i in by_length],
             lambda trial: trial.n_tokens,
@@ -242,4 +239,4 @@ def _table(
         "drop_silenced": untouched - silenced,
         "drop_random": untouched - random,
     }
-    return pl.DataFrame(columns).select(CAUSAL_CHECK.names)
+    return pl.DataFrame(columns)

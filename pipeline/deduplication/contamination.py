@@ -7,6 +7,7 @@ share do not count at all, and options have their say: a shared passage with ano
 
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
+from itertools import chain
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy.sparse import csr_array
 from pipeline.deduplication.config import PoolConfig
 from pipeline.deduplication.families import templates
 from pipeline.deduplication.features import Features, Hashes, RarityWeights, is_plain, words
+from pipeline.deduplication.schemas import CONTAMINATION
 
 BATCH_ROWS: Final = 200
 """Pool questions matched at once; bounds the table of scores, at most this times the evaluation questions."""
@@ -33,17 +35,7 @@ TELLING_WEIGHT: Final = 10.0
 TELLING_SHARE: Final = 0.1
 """Options of this weight (nats), or this share of the stem's, must agree; less says nothing, as Yes and No do."""
 MAX_SHARED_CHARS: Final = 200
-
-EVIDENCE_SCHEMA: Final = {
-    "id": pl.String,
-    "evaluation_id": pl.String,
-    "evaluation_source": pl.String,
-    "score": pl.Float64,
-    "stem_overlap": pl.Float64,
-    "option_overlap": pl.Float64,
-    "shared_text": pl.String,
-}
-"""Columns of the evidence: ``option_overlap`` is null where there are none, or none that say much."""
+NO_EVIDENCE: Final = pl.DataFrame(CONTAMINATION.empty_table())
 
 
 class Match(NamedTuple):
@@ -58,7 +50,7 @@ class Match(NamedTuple):
 
 
 def contaminated(pool: pl.DataFrame, evaluation: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
-    """Return one row of evidence, of ``EVIDENCE_SCHEMA``, for every question of ``pool`` that stands in ``evaluation``.
+    """Return one row of schema CONTAMINATION for every question of ``pool`` that stands in ``evaluation``.
 
     Both have the columns id, question and options, ``evaluation`` also source. Rows come sorted by id; the order of the
     inputs does not matter.
@@ -75,7 +67,7 @@ def contaminated(pool: pl.DataFrame, evaluation: pl.DataFrame, config: PoolConfi
                 found = evaluation.row(best, named=True)
                 shared = _longest_shared(words(question), index.stems[best])
                 rows.append((i, found["id"], found["source"], match.score, match.stem, match.options, shared))
-    return pl.DataFrame(rows, schema=EVIDENCE_SCHEMA, orient="row")
+    return pl.DataFrame(rows, schema=NO_EVIDENCE.schema, orient="row")
 
 
 class _EvaluationIndex:
@@ -83,20 +75,14 @@ class _EvaluationIndex:
 
     def __init__(self, pool: pl.DataFrame, evaluation: pl.DataFrame, config: PoolConfig) -> None:
         self.config = config
-        self.weights = RarityWeights()
-        for batch in pool.iter_slices(BATCH_ROWS):
-            for document in self._features(batch):
-                self.weights.add(document)
-        for document in self._features(evaluation):
-            self.weights.add(document)
+        self.weights = RarityWeights(chain(self._features(pool), self._features(evaluation)))
         self.stems = [words(question) for question in evaluation["question"]]
         found = templates([*self.stems, *(words(question) for question in pool["question"])])[: len(self.stems)]
         self.templates = [frozenset(template.words) if template.found else frozenset[str]() for template in found]
+        rows = evaluation.select("question", "options").iter_rows()
         self.documents = [
             Features.of(question, options, config.ngram_size, template)
-            for question, options, template in zip(
-                evaluation["question"], evaluation["options"], self.templates, strict=True
-            )
+            for (question, options), template in zip(rows, self.templates, strict=True)
         ]
         self._vocabulary = np.unique(np.concatenate([document.all for document in self.documents]))
         matrix = self._matrix(self.documents)

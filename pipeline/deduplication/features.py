@@ -102,14 +102,12 @@ class Features:
 class RarityWeights:
     """Weights log(N / df) over a corpus, from a hashed table of fixed size."""
 
-    def __init__(self) -> None:
+    def __init__(self, documents: Iterable[Features]) -> None:
         self.n_documents = 0
         self._df = np.zeros(1 << _DF_BITS, dtype=np.int32)
-
-    def add(self, document: Features) -> None:
-        """Count a question."""
-        self.n_documents += 1
-        self._df[np.unique(document.all & np.uint32(self._df.size - 1))] += 1
+        for document in documents:
+            self.n_documents += 1
+            self._df[np.unique(document.all & np.uint32(self._df.size - 1))] += 1
 
     def __call__(self, hashes: Hashes) -> npt.NDArray[np.float64]:
         """Return the weight of each n-gram (nats); one that was never counted weighs as if it stood once."""

@@ -40,9 +40,7 @@ def near_duplicates(pool: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
     """
     pool = pool.select("id", "question", "options").sort("id")
     features = [Features.of(question, options, config.ngram_size) for _, question, options in pool.iter_rows()]
-    weights = RarityWeights()
-    for document in features:
-        weights.add(document)
+    weights = RarityWeights(features)
     pairs = _candidates(_signatures(features, weights, config), config)
     questions = pool["question"]
     near = [
@@ -51,7 +49,7 @@ def near_duplicates(pool: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
         if similarity(features[a], features[b], weights) >= config.near_duplicate_threshold
         and not ask_differently(questions[a], questions[b])
     ]
-    keepers = _smallest_members(near, pool.height)
+    keepers = smallest_members(near, pool.height)
     return pl.DataFrame(
         {
             "id": pool["id"],
@@ -117,8 +115,8 @@ def _candidates(signatures: npt.NDArray[np.uint32], config: PoolConfig) -> Itera
                     yield a, b
 
 
-def _smallest_members(pairs: list[tuple[int, int]], n_rows: int) -> npt.NDArray[np.int64]:
-    """Return for each row the smallest row that ``pairs`` connect it to, itself included."""
+def smallest_members(pairs: npt.ArrayLike, n_rows: int) -> npt.NDArray[np.int64]:
+    """Return for each row the smallest row that ``pairs``, [n, 2], connect it to, itself included."""
     edges = np.array(pairs, dtype=np.int64).reshape(-1, 2)
     graph = coo_array((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(n_rows, n_rows))
     _, labels = connected_components(graph, directed=False)

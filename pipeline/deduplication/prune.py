@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow as pa
 
 from pipeline.deduplication.config import PoolConfig
-from pipeline.deduplication.contamination import EVIDENCE_SCHEMA, contaminated
+from pipeline.deduplication.contamination import NO_EVIDENCE, contaminated
 from pipeline.deduplication.families import stem_families
 from pipeline.deduplication.near_duplicates import near_duplicates
 from pipeline.deduplication.schemas import DROPPED, POOL
@@ -74,7 +74,7 @@ def prune(raw_pool: pl.DataFrame, evaluation: pl.DataFrame | None, config: PoolC
 def _leaks(pool: pl.DataFrame, evaluation: pl.DataFrame | None, config: PoolConfig) -> pl.DataFrame:
     """Return the evidence, none without questions on one of the sides."""
     if evaluation is None or evaluation.is_empty() or pool.is_empty():
-        return pl.DataFrame(schema=EVIDENCE_SCHEMA)
+        return NO_EVIDENCE
     return contaminated(pool, evaluation, config)
 
 

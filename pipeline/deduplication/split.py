@@ -1,15 +1,13 @@
 """A split into pool and tests that neither a stem family nor a group of near-duplicates crosses."""
 
-import difflib
 from enum import StrEnum
 
-import numpy as np
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pipeline.deduplication.config import PoolConfig
+from pipeline.deduplication.near_duplicates import smallest_members
 from pipeline.errors import ConfigError
+from pipeline.registry import suggest
 from pipeline.seeding import derive_seed
 
 
@@ -39,7 +37,7 @@ def split(questions: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
     rows = questions.select(
         "id",
         held=pl.col("domain").is_in(config.out_of_domain),
-        component=pl.Series(_components(questions), dtype=pl.Int64),
+        component=_components(questions),
     ).with_columns(tied=pl.col("held").any().over("component"))
     rest = rows.filter(~pl.col("tied")).group_by("component").agg(pl.col("id").min(), pl.len())
     drawn = _draw(rest, config)
@@ -55,14 +53,11 @@ def split(questions: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
     return rows.select("id", fate=fate)
 
 
-def _components(questions: pl.DataFrame) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Number the sets of questions that groups and families connect."""
-    n = questions.height
-    links = [questions[column].rank("dense").to_numpy().astype(np.int64) - 1 for column in ("group", "family")]
-    names = np.concatenate([n + links[0], 2 * n + links[1]])
-    edges = (np.ones(2 * n, dtype=bool), (np.tile(np.arange(n), 2), names))
-    _, labels = connected_components(coo_array(edges, shape=(3 * n, 3 * n)), directed=False)
-    return np.asarray(labels[:n], dtype=np.int64)
+def _components(questions: pl.DataFrame) -> pl.Series:
+    """Return for each question the row of the first one that groups and families connect it to."""
+    rows = questions.with_row_index("row")
+    links = [rows.select("row", first=pl.col("row").min().over(column)) for column in ("group", "family")]
+    return pl.Series(smallest_members(pl.concat(links), questions.height))
 
 
 def _draw(components: pl.DataFrame, config: PoolConfig) -> list[int]:
@@ -87,6 +82,5 @@ def _check_domains(domains: pl.Series, config: PoolConfig) -> None:
     known = sorted(set(domains))
     for domain in config.out_of_domain:
         if domain not in known:
-            nearest = difflib.get_close_matches(domain, known, n=1, cutoff=0.0)
-            meant = f", did you mean '{nearest[0]}'?" if nearest and nearest[0] else ""
+            meant = suggest(domain, filter(None, known))
             raise ConfigError(f"pool.out_of_domain: no question has the domain '{domain}'{meant}")

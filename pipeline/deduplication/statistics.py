@@ -18,11 +18,11 @@ def describe(pruned: Pruned) -> dict[str, Any]:
     named = pool.group_by(id="group").agg(copies=pl.len() - 1).filter(pl.col("copies") > 0)
     largest = pl.concat([copies, named]).sort(["copies", "id"], descending=[True, False]).head(N_SHOWN)
     return {
-        "questions": _rows(fates_of(pool, dropped)),
+        "questions": fates_of(pool, dropped).to_dicts(),
         "stem families": family_sizes(pool).height,
-        "largest stem families": _rows(family_sizes(pool).head(N_SHOWN)),
-        "most copied questions": _rows(largest.join(pool.select("id", "question"), on="id", maintain_order="left")),
-        "contamination": _rows(pruned.contamination.sort("score", "id", descending=[True, False]).head(N_SHOWN)),
+        "largest stem families": family_sizes(pool).head(N_SHOWN).to_dicts(),
+        "most copied questions": largest.join(pool.select("id", "question"), on="id", maintain_order="left").to_dicts(),
+        "contamination": pruned.contamination.sort("score", "id", descending=[True, False]).head(N_SHOWN).to_dicts(),
     }
 
 
@@ -39,7 +39,3 @@ def fates_of(pool: pl.DataFrame, dropped: pl.DataFrame) -> pl.DataFrame:
     )
     kept = pl.DataFrame({"fate": ["kept"], "questions": [pool.height]}, schema=reasons.schema)
     return pl.concat([kept, reasons])
-
-
-def _rows(table: pl.DataFrame) -> list[dict[str, Any]]:
-    return table.to_dicts()

@@ -6,20 +6,14 @@
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import CurationError
-
 N_BINS = 15
 """Equal-width bins of the calibration error; 15 as in Guo et al., arXiv 1706.04599."""
-_ROUNDING = 1e-6  # probabilities come as float32
 Floats = npt.NDArray[np.float64]
 
 
 def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike, n_bins: int = N_BINS) -> float:
-    """Return the mean over items of their bin's |mean confidence - mean correct|, in [0, 1].
-
-    Raises CurationError for no items, unequal lengths, or confidences outside [0, 1].
-    """
-    sure, right = _checked(confidence, correct)
+    """Return the mean over items, of which there must be some, of their bin's |mean confidence - mean correct|."""
+    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
     gaps = np.bincount(bin_index(sure, n_bins), weights=sure - right, minlength=n_bins)
     return float(np.abs(gaps).sum() / len(sure))
 
@@ -28,14 +22,3 @@ def bin_index(confidence: Floats, n_bins: int = N_BINS) -> npt.NDArray[np.intp]:
     """Return the bin of each confidence: [i/n_bins, (i+1)/n_bins), the last one closed at 1."""
     # Edges as quotients, so that a vote share such as 3/5 falls exactly on the edge 9/15.
     return np.digitize(confidence, np.arange(1, n_bins) / n_bins)
-
-
-def _checked(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[Floats, Floats]:
-    sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-    if sure.ndim != 1 or sure.shape != right.shape or not sure.size:
-        raise CurationError(f"calibration: shapes {sure.shape} and {right.shape}: give two equal arrays of n > 0 items")
-    outside = ~((sure >= -_ROUNDING) & (sure <= 1 + _ROUNDING))
-    if outside.any():
-        row = int(outside.argmax())
-        raise CurationError(f"calibration: confidence {sure[row]} of item {row}: must be a probability in [0, 1]")
-    return sure, right

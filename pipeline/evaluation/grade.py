@@ -32,9 +32,8 @@ def grade(answers: pl.DataFrame, gold: pl.DataFrame, model: str, split: str) -> 
         CurationError: no question has a gold label, or one has two.
     """
     where = f"{model} on {split}"
-    if gold["id"].is_duplicated().any():
-        twice = gold.filter(pl.col("id").is_duplicated())["id"][0]
-        raise CurationError(f"{where}: question '{twice}' has several gold labels: keep one row per id")
+    if len(twice := gold.filter(pl.col("id").is_duplicated())["id"]):
+        raise CurationError(f"{where}: question '{twice[0]}' has several gold labels: keep one row per id")
     graded = answers.join(gold, on="id", how="inner", maintain_order="left")
     n_questions, n_graded = answers["id"].n_unique(), graded["id"].n_unique()
     if not n_graded:

@@ -2,14 +2,14 @@
 
 import pyarrow as pa
 
-from pipeline.table import FLOATS, ID, SAMPLE, table
+from pipeline.table import FLOATS, ID, SAMPLE, TEXT, table
 
 PREDICTIONS = table(
-    model=(pa.large_string(), False, "untouched, sft or distilled"),
-    split=(pa.large_string(), False, "in_domain or out_of_domain"),
+    model=(TEXT, False, "untouched, sft or distilled"),
+    split=(TEXT, False, "in_domain or out_of_domain"),
     id=ID,
     sample=SAMPLE,
-    answer=(pa.large_string(), True, "extracted answer; null is an abstention"),
+    answer=(TEXT, True, "extracted answer; null is an abstention"),
     answer_index=(pa.int32(), True, "index of the extracted option; null for abstentions and open questions"),
     gold_index=(pa.int32(), True, "index of the right option; null for open questions"),
     correct=(pa.bool_(), False, "whether the answer is the gold answer; abstentions are wrong"),
@@ -17,9 +17,9 @@ PREDICTIONS = table(
 )
 
 METRICS = table(
-    model=(pa.large_string(), False, "a model, or a paired difference: distilled - untouched, distilled - sft"),
-    split=(pa.large_string(), False, "in_domain or out_of_domain"),
-    metric=(pa.large_string(), False, "avg_at_k, maj_at_k, ece_option, ece_vote, brier_option, brier_vote"),
+    model=(TEXT, False, "a model, or a paired difference: distilled - untouched, distilled - sft"),
+    split=(TEXT, False, "in_domain or out_of_domain"),
+    metric=(TEXT, False, "avg_at_k, maj_at_k, ece_option, ece_vote, brier_option, brier_vote"),
     value=(pa.float64(), False, "estimate"),
     low=(pa.float64(), False, "lower end of the bootstrap interval"),
     high=(pa.float64(), False, "upper end of the bootstrap interval"),

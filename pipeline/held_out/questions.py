@@ -6,35 +6,20 @@ Both are read by the pool's settings from another path, whose layout may be anot
 import re
 from typing import Any
 
-import polars as pl
-
 from pipeline.paths import resolve_path
 from pipeline.pool.config import AnsweredLayout, RawPoolConfig
 from pipeline.pool.files import ENDINGS, ending
-from pipeline.pool.ingest import Ingestion, check_counts
-from pipeline.pool.source import Source
+from pipeline.pool.ingest import Ingestion
 
 _DATA_SET = re.compile(r"(.+)#([^#/]+)")
 
 
-class HeldOut:
-    """The held-out questions of one path; its errors name the setting that holds the path."""
+def find_held_out(path: str, setting: str, pool: AnsweredLayout) -> Ingestion:
+    """Return the questions of ``path``, to be read; raises SourceError without any source.
 
-    def __init__(self, path: str, setting: str, pool: AnsweredLayout) -> None:
-        """Find the sources of ``path``; raises SourceError without any."""
-        self.setting = setting
-        self._ingestion = Ingestion(RawPoolConfig(**held_out_layout(path, pool).model_dump()), setting)
-
-    @property
-    def sources(self) -> list[Source]:
-        """What is read."""
-        return self._ingestion.sources
-
-    def read(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return questions (RAW_POOL) and gold answers (GOLD_LABELS); raises SourceError for unusable ones."""
-        batches = list(self._ingestion)
-        check_counts(self._ingestion.counts, self._ingestion.config, self.setting)
-        return pl.concat([batch.raw_pool for batch in batches]), pl.concat([batch.gold_labels for batch in batches])
+    Errors, then and when they are read, name the setting that holds the path.
+    """
+    return Ingestion(RawPoolConfig(**held_out_layout(path, pool).model_dump()), setting)
 
 
 def held_out_layout(path: str, pool: AnsweredLayout) -> AnsweredLayout:

@@ -7,8 +7,9 @@ import polars as pl
 
 from pipeline.errors import SourceError
 from pipeline.held_out.config import SplitOff, TestsConfig
-from pipeline.held_out.questions import HeldOut
+from pipeline.held_out.questions import find_held_out
 from pipeline.pool.config import AnsweredLayout
+from pipeline.pool.ingest import Ingestion
 from pipeline.pool.schemas import GOLD_LABELS
 from pipeline.pool.source import Source
 from pipeline.stage import Task
@@ -29,25 +30,27 @@ def run(task: Task[TestsConfig]) -> None:
     files = _files(section, task.settings)
     no_gold = pl.DataFrame(GOLD_LABELS.empty_table())
     for split in ("in_domain", "out_of_domain"):
-        held_out, gold = pool.read(f"{split}_test"), no_gold
+        questions, gold = pool.read(f"{split}_test"), no_gold
         if split in files:
-            held_out, gold = files[split].read()
-            _check_leaks(held_out, ids, files[split].setting)
+            questions, gold = files[split].read()
+            _check_leaks(questions, ids, files[split].setting)
         if section.limit is not None:
             # Ids are hashes of the content, so the lowest are a draw; files are often sorted by subject.
-            held_out = held_out.filter(pl.col("id").is_in(held_out["id"].sort().head(section.limit).implode()))
-        task.writer.append(split, held_out)
+            questions = questions.filter(pl.col("id").is_in(questions["id"].sort().head(section.limit).implode()))
+        task.writer.append(split, questions)
         task.writers["test_labels"].append(split, gold)
 
 
-def _files(section: TestsConfig, settings: Callable[..., Any]) -> Mapping[str, HeldOut]:
+def _files(section: TestsConfig, settings: Callable[..., Any]) -> Mapping[str, Ingestion]:
     """Return the tests that are read from files: the others are split off the pool, or not wanted."""
     layout, split_off = settings("raw_pool", AnsweredLayout), settings("pool", SplitOff)
     paths = {
         "in_domain": None if split_off.in_domain_share else section.in_domain_path,
         "out_of_domain": None if split_off.out_of_domain else section.out_of_domain_path,
     }
-    return {split: HeldOut(path, f"tests.{split}_path", layout) for split, path in paths.items() if path is not None}
+    return {
+        split: find_held_out(path, f"tests.{split}_path", layout) for split, path in paths.items() if path is not None
+    }
 
 
 def _check_leaks(questions: pl.DataFrame, pool: pl.Series, setting: str) -> None:

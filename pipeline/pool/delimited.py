@@ -15,7 +15,7 @@ from pipeline.errors import SourceError
 from pipeline.pool import lines
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.lines import CARRIAGE_RETURN, Line, explain, read_lines
-from pipeline.pool.source import Problem, Reason, Source, SourceRow, check_columns, damaged
+from pipeline.pool.source import Problem, Reason, Source, SourceRow, damaged, find_columns
 
 MAX_CELL_CHARS = 2**20
 """Longest cell; also how far a quote that nobody closes is followed before its line is refused."""
@@ -77,7 +77,7 @@ def _header(fields: Sequence[str] | Problem, source: Source, config: RawPoolConf
         raise SourceError(f"{source.path} has no readable CSV header ({fields.detail}): mend its first line")
     if len(set(fields)) < len(fields):
         raise SourceError(f"{source.path} names a column twice in its header: give every column a name of its own")
-    check_columns(fields, config, source.path)
+    find_columns(fields, config, source.path)
     return fields
 
 

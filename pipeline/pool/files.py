@@ -14,7 +14,7 @@ from typing import IO, Any
 import pyarrow as pa
 from fsspec.core import url_to_fs
 
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, one_line
 from pipeline.paths import resolve_path
 from pipeline.pool.source import Source
 
@@ -108,8 +108,8 @@ def _find_remote(url: str) -> list[Source]:
             return [Source(_without_query(url).rpartition("/")[2], url, file_system.info(path).get(_HUB_HASH))]
         matching = file_system.glob(path, detail=True)
     except Exception as error:  # each file system has errors of its own
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise SourceError(f"{url} cannot be opened ({words}): check the address, or give a file on disk") from error
+        message = f"{url} cannot be opened ({one_line(error)}): check the address, or give a file on disk"
+        raise SourceError(message) from error
     found = sorted(file for file, details in matching.items() if details["type"] == "file")
     if not found:
         raise SourceError(f"no file at {url}, or none that can be reached: give a file or pattern of files")

@@ -13,11 +13,11 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # the base of network errors, of httpx
 
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, one_line
 from pipeline.paths import resolve_path
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.parquet import BATCH_ROWS, batch_rows
-from pipeline.pool.source import Source, SourceRow, check_columns, configured_columns, damaged
+from pipeline.pool.source import Source, SourceRow, damaged, find_columns
 
 _FAILURES = (OSError, HTTPError, DatasetsError, pa.ArrowException, ValueError, TypeError, LookupError, AttributeError)
 """What the library raises: the last four for metadata that it did not expect, of a damaged folder for instance."""
@@ -45,9 +45,7 @@ def read_huggingface(source: Source, config: RawPoolConfig) -> Iterator[SourceRo
         names = dataset.column_names or list(next(iter(dataset), {}))
     except _FAILURES as error:
         raise _unusable(str(source.path), error) from error
-    check_columns(names, config, source.name)
-    wanted = configured_columns(config)
-    batches = dataset.select_columns([name for name in names if name in wanted]).with_format("arrow")
+    batches = dataset.select_columns(find_columns(names, config, source.name)).with_format("arrow")
     number = 0
     try:
         for batch in batches.iter(BATCH_ROWS):
@@ -67,9 +65,8 @@ def _open(source: Source, config: RawPoolConfig) -> Dataset | IterableDataset:
 
 
 def _unusable(name: str, error: BaseException) -> SourceError:
-    words = " ".join(str(error).split()) or type(error).__name__
     return SourceError(
-        f"data set '{name}' cannot be opened ({words}): give a folder or hub id, with raw_pool.subset, "
+        f"data set '{name}' cannot be opened ({one_line(error)}): give a folder or hub id, with raw_pool.subset, "
         "raw_pool.split (of held-out questions: <data set>#<split>) and raw_pool.revision as the data set has them; "
         "the hub needs a network"
     )

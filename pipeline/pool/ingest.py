@@ -96,26 +96,38 @@ class Ingestion:
             while (batch := self._batch(islice(rows, BATCH_ROWS))).height:
                 yield batch
 
+    def read(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return all questions (RAW_POOL) and gold answers (GOLD_LABELS); raises as ``check_counts`` does."""
+        batches = list(self)
+        check_counts(self.counts, self.config, self.setting)
+        return pl.concat([batch.raw_pool for batch in batches]), pl.concat([batch.gold_labels for batch in batches])
+
     def tables(self) -> dict[str, str]:
         """Return Markdown tables of the pool and of the reasons of the refused rows."""
         return self.statistics.tables() | {"refused_by_reason": count_table("reason", self.counts.quarantined)}
 
     def _batch(self, rows: Iterator[SourceRow]) -> Batch:
+        counts = self.counts
         kept: list[tuple[Any, ...]] = []
         gold: list[tuple[Any, ...]] = []
         refused: list[tuple[Any, ...]] = []
         for row in rows:
-            self.counts.read += 1
+            counts.read += 1
             outcome = self._question(row)
             if isinstance(outcome, Problem):
-                refused.append((row.source, row.line, outcome.reason.value, outcome.detail, row.raw[:MAX_RAW_CHARS]))
+                reason, detail = outcome.reason.value, outcome.detail
+                counts.quarantined[reason] += 1
+                counts.first_refusal = counts.first_refusal or f"{row.place} {reason} ({detail})"
+                refused.append((row.source, row.line, reason, detail, row.raw[:MAX_RAW_CHARS]))
                 continue
             self._seen[outcome.id] = place = row.place
             kept.append((*outcome, place))
             if answer := self._gold(row, outcome):
                 gold.append((outcome.id, answer.text, answer.index))
         batch = Batch(_frame(kept, RAW_POOL), _frame(gold, GOLD_LABELS), _frame(refused, QUARANTINE))
-        self._count(batch)
+        counts.kept += batch.raw_pool.height
+        counts.gold += batch.gold_labels.height
+        self.statistics.add(batch.raw_pool)
         return batch
 
     def _question(self, row: SourceRow) -> Question | Problem:
@@ -134,16 +146,6 @@ class Ingestion:
         gold = resolve_gold(value, question.options)
         self.counts.unusable_gold += gold is None
         return gold
-
-    def _count(self, batch: Batch) -> None:
-        counts = self.counts
-        counts.kept += batch.raw_pool.height
-        counts.gold += batch.gold_labels.height
-        counts.quarantined.update(batch.quarantine["reason"])
-        self.statistics.add(batch.raw_pool)
-        if not counts.first_refusal and not batch.quarantine.is_empty():
-            first = batch.quarantine.row(0, named=True)
-            counts.first_refusal = f"{first['source']}:{first['line']} {first['reason']} ({first['detail']})"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import SourceError
 from pipeline.pool.config import RawPoolConfig
-from pipeline.pool.source import Source, SourceRow, check_columns, configured_columns, damaged
+from pipeline.pool.source import Source, SourceRow, damaged, find_columns
 
 BATCH_ROWS = 1_000
 _READ_BYTES = 2**20  # of a column at once, so that a file of one huge row group is streamed too
@@ -21,10 +21,7 @@ def read_parquet(source: Source, config: RawPoolConfig) -> Iterator[SourceRow]:
     number = 0
     try:
         with source.open() as stored, pq.ParquetFile(stored, buffer_size=_READ_BYTES, pre_buffer=False) as file:
-            names = file.schema_arrow.names
-            check_columns(names, config, source.path)
-            wanted = configured_columns(config)
-            columns = [name for name in names if name in wanted]
+            columns = find_columns(file.schema_arrow.names, config, source.path)
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
                 yield from batch_rows(batch, source, number)
                 number += batch.num_rows

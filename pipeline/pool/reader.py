@@ -17,9 +17,7 @@ from pipeline.pool.jsonl import read_jsonl
 from pipeline.pool.mmlu_pro import is_mmlu_pro, read_mmlu_pro
 from pipeline.pool.parquet import read_parquet
 from pipeline.pool.sciknoweval import is_sciknoweval, read_sciknoweval
-from pipeline.pool.source import Problem, Source, SourceRow, check_columns, configured_columns
-
-__all__ = ["READERS", "PoolReader", "Problem", "Source", "SourceRow", "find_sources", "read_rows"]
+from pipeline.pool.source import Problem, Source, SourceRow, columns_of, find_columns
 
 
 class PoolReader(Protocol):
@@ -84,7 +82,7 @@ def read_rows(sources: Sequence[Source], config: RawPoolConfig) -> Iterator[Sour
 
 def _checked(source: Source, config: RawPoolConfig, limit: int) -> Iterator[SourceRow]:
     """Yield at most ``limit`` rows of a source, and check its columns in the end."""
-    wanted = configured_columns(config)
+    wanted = set(columns_of(config).values())
     columns: dict[str, None] = {}
     parsed = False
     try:
@@ -101,7 +99,7 @@ def _checked(source: Source, config: RawPoolConfig, limit: int) -> Iterator[Sour
             f"{source.path} cannot be read ({error.strerror or error}): check the file and its permissions"
         ) from error
     if parsed:
-        check_columns(columns, config, source.path)
+        find_columns(columns, config, source.path)
 
 
 def _reader(source: Source, config: RawPoolConfig) -> PoolReader:

@@ -1,6 +1,5 @@
 """What every reader gets and yields, why rows are refused, and which columns a source must have."""
 
-import difflib
 import hashlib
 import io
 from collections.abc import Callable, Collection, Mapping
@@ -12,8 +11,9 @@ from typing import IO, Any, NamedTuple
 from fsspec.core import url_to_fs
 
 from pipeline.digests import digest_json, digest_unchanged
-from pipeline.errors import SourceError
+from pipeline.errors import SourceError, one_line
 from pipeline.pool.config import RawPoolConfig
+from pipeline.registry import suggest
 
 N_COLUMNS_SHOWN = 20
 FIELDS = ("question", "options", "answer", "domain", "level", "task")
@@ -116,20 +116,19 @@ class SourceRow(NamedTuple):
 
 def damaged(source: Source, line: int, error: BaseException | str) -> SourceRow:
     """Return the row that stands for all that cannot be read from ``line`` on."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    problem = Problem(Reason.DAMAGED_FILE, f"nothing can be read from here on ({words})")
+    problem = Problem(Reason.DAMAGED_FILE, f"nothing can be read from here on ({one_line(error)})")
     return SourceRow(source.name, line, problem, str)
 
 
 def configured(values: Mapping[str, Any], config: RawPoolConfig) -> dict[str, Any]:
     """Return values by field (one of ``FIELDS``) under the configured column names, without those configured away."""
-    columns = {field: getattr(config, f"{field}_column") for field in values}
-    return {column: values[field] for field, column in columns.items() if column is not None}
+    return {column: values[field] for field, column in columns_of(config).items() if field in values}
 
 
-def configured_columns(config: RawPoolConfig) -> set[str]:
-    """Return the names of the columns that the configuration asks for."""
-    return {column for field in FIELDS if (column := getattr(config, f"{field}_column")) is not None}
+def columns_of(config: RawPoolConfig) -> dict[str, str]:
+    """Return the names of the columns that the configuration asks for, by field (one of ``FIELDS``)."""
+    columns = {field: getattr(config, f"{field}_column") for field in FIELDS}
+    return {field: column for field, column in columns.items() if column is not None}
 
 
 def misnamed_options(columns: Collection[str], config: RawPoolConfig) -> str | None:
@@ -142,31 +141,29 @@ def misnamed_options(columns: Collection[str], config: RawPoolConfig) -> str | N
     return next((name for name in _OPTION_COLUMNS if name in columns), None)
 
 
-def check_columns(columns: Collection[str], config: RawPoolConfig, path: Path | str) -> None:
-    """Raise SourceError if a configured column is not among those of the source.
+def find_columns(columns: Collection[str], config: RawPoolConfig, path: Path | str) -> list[str]:
+    """Return those columns of a source that are configured; raises SourceError if a configured one is not there.
 
     The question's column must be there; the others may be absent while the configuration names their defaults.
     Options that are merely called otherwise are refused, see ``misnamed_options``.
     """
-    for name in FIELDS:
-        field = f"{name}_column"
-        column = getattr(config, field)
-        if column is None or column in columns:
+    wanted = columns_of(config)
+    for name, column in wanted.items():
+        if column in columns:
             continue
-        if name == "question" or column != RawPoolConfig.model_fields[field].default:
-            raise SourceError(_absent(column, field, columns, path))
+        if name == "question" or column != RawPoolConfig.model_fields[f"{name}_column"].default:
+            raise SourceError(_absent(column, f"{name}_column", columns, path))
         if name == "options" and (found := misnamed_options(columns, config)):
             raise SourceError(
                 f"{path} has a column {found!r} but no {column!r}: set raw_pool.options_column={found}, or "
                 f"raw_pool.format=sciknoweval, or raw_pool.options_column=null to read open questions"
             )
+    return [column for column in columns if column in wanted.values()]
 
 
 def _absent(column: str, field: str, columns: Collection[str], path: Path | str) -> str:
-    nearest = difflib.get_close_matches(column, columns, n=1, cutoff=0.0)
-    meant = f", did you mean {nearest[0]!r}?" if nearest else ";"
     shown = ", ".join(repr(name) for name in list(columns)[:N_COLUMNS_SHOWN]) or "none"
     return (
-        f"{path} has no column {column!r}{meant} It has {shown}; set raw_pool.{field} to one of them"
-        " (held-out files have the pool's columns)"
+        f"{path} has no column {column!r}{suggest(column, columns) or ';'} It has {shown}; "
+        f"set raw_pool.{field} to one of them (held-out files have the pool's columns)"
     )

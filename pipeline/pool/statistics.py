@@ -4,14 +4,18 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 from itertools import accumulate
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from pipeline.markdown import markdown_table
 
-LABELS: Final = ("domain", "level", "task", "kind")
-"""Columns of RAW_POOL that are counted by value."""
+_MEASURES: Final[Mapping[str, pl.Expr]] = {
+    **{f"by_{name}": pl.col(name) for name in ("domain", "level", "task", "kind")},
+    "by_number_of_options": pl.col("options").list.len(),
+    "question_characters": pl.col("question").str.len_chars(),
+}
+"""What is counted of a RAW_POOL frame, by the name of its table."""
 N_SHOWN = 20
 """Rows of a table; the rest is summed up in one more."""
 _QUANTILES: Final = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -21,33 +25,26 @@ class PoolStatistics:
     """Counts over the batches of a pool; memory grows with the number of different values only."""
 
     def __init__(self) -> None:
-        self.labels: Mapping[str, Counter[str]] = {name: Counter() for name in LABELS}
-        """Questions per value, by column."""
-        self.characters: Counter[int] = Counter()
-        """Questions per length of their text."""
-        self.options: Counter[int] = Counter()
-        """Questions per number of options."""
+        self._counts: dict[str, Counter[Any]] = {name: Counter() for name in _MEASURES}
 
     def add(self, pool: pl.DataFrame) -> None:
         """Count the rows of a RAW_POOL frame."""
-        for name, counter in self.labels.items():
-            _count(pool[name], counter)
-        _count(pool["question"].str.len_chars(), self.characters)
-        _count(pool["options"].list.len(), self.options)
+        for name, measure in _MEASURES.items():
+            self._counts[name].update(dict(pool.select(measure).to_series().value_counts(name="count").iter_rows()))
 
     def tables(self) -> dict[str, str]:
         """Return Markdown tables by name."""
-        tables = {f"by_{name}": count_table(name, counter) for name, counter in self.labels.items()}
-        tables["by_number_of_options"] = count_table("options", self.options)
-        tables["question_characters"] = markdown_table(self._lengths())
-        return tables
+        *labels, lengths = self._counts
+        tables = {name: count_table(name.rpartition("_")[2], self._counts[name]) for name in labels}
+        return tables | {lengths: markdown_table(_quantiles(self._counts[lengths]))}
 
-    def _lengths(self) -> pl.DataFrame:
-        """Return quantiles of the lengths: the smallest that at least that share of questions does not exceed."""
-        lengths, total = sorted(self.characters), self.characters.total()
-        up_to = list(accumulate(self.characters[length] for length in lengths))
-        rows = [(f"{q:.0%}", lengths[bisect_left(up_to, q * total)]) for q in _QUANTILES if lengths]
-        return pl.DataFrame(rows, schema=["share of questions up to", "characters"], orient="row")
+
+def _quantiles(counts: Counter[int]) -> pl.DataFrame:
+    """Return quantiles of lengths: the smallest that at least that share of questions does not exceed."""
+    lengths = sorted(counts)
+    up_to = list(accumulate(counts[length] for length in lengths))
+    rows = [(f"{q:.0%}", lengths[bisect_left(up_to, q * counts.total())]) for q in _QUANTILES if lengths]
+    return pl.DataFrame(rows, schema=["share of questions up to", "characters"], orient="row")
 
 
 def count_table(name: str, counter: Mapping[str, int] | Mapping[int, int]) -> str:
@@ -59,7 +56,3 @@ def count_table(name: str, counter: Mapping[str, int] | Mapping[int, int]) -> st
         rows.append((f"({len(ranked) - N_SHOWN} others)", sum(count for _, count in ranked[N_SHOWN:])))
     shown = [(value, count, f"{count / total:.1%}") for value, count in rows]
     return markdown_table(pl.DataFrame(shown, schema=[name, "rows", "share"], orient="row"))
-
-
-def _count(values: pl.Series, counter: Counter[str] | Counter[int]) -> None:
-    counter.update(dict(values.value_counts(name="count").iter_rows()))

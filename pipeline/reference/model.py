@@ -7,7 +7,6 @@ import random
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -15,6 +14,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from pipeline.prompts import render_demonstrations, render_question, render_teacher_prompt
 from pipeline.reference.documents import single_document, worked_example_document
 from pipeline.reference.world import Question, World
+from pipeline.section import Section
 
 USER, ASSISTANT, END, PAD = "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>"
 CHAT_TEMPLATE = (
@@ -23,10 +23,8 @@ CHAT_TEMPLATE = (
 )
 
 
-class ReferenceModelConfig(BaseModel):
+class ReferenceModelConfig(Section):
     """Shape and training of the reference model."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     seed: int = 0
     """Seed of initial weights and of the order of pretraining documents."""

@@ -20,9 +20,9 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pipeline.section import Section
 
 Kind = Literal["mastered", "patchy", "lawless", "settled", "passing"]
 
@@ -45,10 +45,8 @@ _NUCLEI = "a e i o u".split()
 _CODAS = "bor dan fel gar kin lan mir nor pel ran sil tar ven wyn zan mon dus rak".split()
 
 
-class WorldConfig(BaseModel):
+class WorldConfig(Section):
     """Sizes and teaching rates of the world."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     seed: int = 0
     """Seed of names, shifts, misconceptions and splits."""
@@ -142,13 +140,7 @@ class World:
     def __init__(self, config: WorldConfig) -> None:
         self.config = config
         rng = random.Random(f"world-{config.seed}")
-        sizes: dict[Kind, int] = {
-            "mastered": config.n_mastered,
-            "patchy": config.n_patchy,
-            "lawless": config.n_lawless,
-            "settled": config.n_settled,
-            "passing": config.n_passing,
-        }
+        sizes: dict[Kind, int] = {kind: getattr(config, f"n_{kind}") for kind in get_args(Kind)}
         names = iter(_school_names(rng, sum(sizes.values())))
         self.kinds: dict[str, Kind] = {next(names): kind for kind, size in sizes.items() for _ in range(size)}
         self.schools = list(self.kinds)
@@ -174,10 +166,6 @@ class World:
     def domain_items(self) -> list[Item]:
         """All items of the special domain."""
         return self.pool_items + self.test_items
-
-    def of_kind(self, *kinds: Kind) -> list[str]:
-        """Return the schools of some kinds."""
-        return [name for name, kind in self.kinds.items() if kind in kinds]
 
     def _teach(self, items: list[Item], kind: Kind, rng: random.Random) -> None:
         known, doubtful, mistaken = zip(self.config.right_rates, self.config.wrong_rates, strict=True)

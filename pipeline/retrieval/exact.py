@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from pipeline.retrieval.sets import NeuronSets
+from pipeline.retrieval.sets import Integers, Nearest, NeuronIds, NeuronSets, Similarities
 from pipeline.retrieval.threads import over_blocks
 
 NONE: Final = -1
@@ -35,25 +35,21 @@ class CandidateIndex(NamedTuple):
 
     first: int
     """Row of the first of them among all candidates."""
-    sizes: NDArray[np.int64]
+    sizes: Integers
     """Neurons of each, ``[C]``."""
     column: NDArray[np.int32]
     """Bit of each neuron id in ``bits``, or that it is rare, ``[largest neuron id + 1]``."""
     bits: NDArray[np.uint64]
     """Which frequent neurons each holds, ``[C, words]``."""
-    starts: NDArray[np.int64]
+    starts: Integers
     """Neuron ``i`` is held by ``holders[starts[i]:starts[i + 1]]``, if it is rare."""
     holders: NDArray[np.uint16]
     """Candidates, counted from ``first``."""
 
 
 def nearest_exact(
-    targets: NeuronSets,
-    candidates: NeuronSets,
-    k: int,
-    progress: bool = True,
-    blocks: tuple[int, int] = (_TARGETS, _CANDIDATES),
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    targets: NeuronSets, candidates: NeuronSets, k: int, blocks: tuple[int, int] = (_TARGETS, _CANDIDATES)
+) -> Nearest:
     """Return the k candidates with the largest similarity to each target, ``[T, k]``, and the similarities.
 
     Equal similarities are ordered by row. Where there are fewer than k candidates the rest is ``NONE`` with
@@ -63,7 +59,7 @@ def nearest_exact(
     indices = np.full((len(targets), k), NONE, dtype=np.int64)
     similarities = np.full((len(targets), k), -1.0)
     n_blocks = -(-len(candidates) // blocks[1])
-    with tqdm(total=n_blocks * len(targets), desc="overlap", delay=2, mininterval=1, disable=not progress) as bar:
+    with tqdm(total=n_blocks * len(targets), desc="overlap", delay=2, mininterval=1) as bar:
         for first in range(0, len(candidates), blocks[1]):
             index = build_index(candidates.rows(first, first + blocks[1]), first)
 
@@ -88,9 +84,7 @@ def build_index(candidates: NeuronSets, first: int) -> CandidateIndex:
 
 
 @njit(cache=True, nogil=True)
-def insert_ranked(
-    candidate: int, similarity: float, indices: NDArray[np.int64], similarities: NDArray[np.float64]
-) -> None:
+def insert_ranked(candidate: int, similarity: float, indices: Integers, similarities: Similarities) -> None:
     """Put a candidate in its place among the k best, both ``[k]``, behind those with equal similarity."""
     place = len(indices)
     while place > 0 and similarities[place - 1] < similarity:
@@ -108,9 +102,7 @@ def _popcount(_typing: Any, word: Any) -> Any:
 
 
 @njit(cache=True, nogil=True)
-def _set_bits(
-    offsets: NDArray[np.int64], neurons: NDArray[np.int32], column: NDArray[np.int32], words: int
-) -> NDArray[np.uint64]:
+def _set_bits(offsets: Integers, neurons: NeuronIds, column: NDArray[np.int32], words: int) -> NDArray[np.uint64]:
     bits = np.zeros((len(offsets) - 1, words), dtype=np.uint64)
     for row in range(len(offsets) - 1):
         for neuron in neurons[offsets[row] : offsets[row + 1]]:
@@ -121,7 +113,7 @@ def _set_bits(
 
 @njit(cache=True, nogil=True)
 def _list_holders(
-    offsets: NDArray[np.int64], neurons: NDArray[np.int32], column: NDArray[np.int32], starts: NDArray[np.int64]
+    offsets: Integers, neurons: NeuronIds, column: NDArray[np.int32], starts: Integers
 ) -> NDArray[np.uint16]:
     holders = np.empty(starts[-1], dtype=np.uint16)
     free = starts[:-1].copy()
@@ -135,15 +127,10 @@ def _list_holders(
 
 @njit(cache=True, nogil=True)
 def _compare(
-    offsets: NDArray[np.int64],
-    neurons: NDArray[np.int32],
-    index: CandidateIndex,
-    indices: NDArray[np.int64],
-    similarities: NDArray[np.float64],
+    offsets: Integers, neurons: NeuronIds, index: CandidateIndex, indices: Integers, similarities: Similarities
 ) -> None:
-    n_targets = len(indices)
-    for tile in range((n_targets + _TILE - 1) // _TILE):
-        first, last = tile * _TILE, min(n_targets, (tile + 1) * _TILE)
+    for first in range(0, len(indices), _TILE):
+        last = min(len(indices), first + _TILE)
         bits = _set_bits(offsets[first : last + 1], neurons, index.column, index.bits.shape[1])
         shared = _count_frequent(bits, index.bits)
         for target in range(first, last):
@@ -165,7 +152,7 @@ def _count_frequent(targets: NDArray[np.uint64], candidates: NDArray[np.uint64])
 
 
 @njit(cache=True, nogil=True)
-def _count_rare(neurons: NDArray[np.int32], index: CandidateIndex, shared: NDArray[np.int32]) -> None:
+def _count_rare(neurons: NeuronIds, index: CandidateIndex, shared: NDArray[np.int32]) -> None:
     for neuron in neurons:
         if neuron < len(index.column):
             for posting in range(index.starts[neuron], index.starts[neuron + 1]):
@@ -174,11 +161,7 @@ def _count_rare(neurons: NDArray[np.int32], index: CandidateIndex, shared: NDArr
 
 @njit(cache=True, nogil=True)
 def _rank(
-    size: int,
-    index: CandidateIndex,
-    shared: NDArray[np.int32],
-    indices: NDArray[np.int64],
-    similarities: NDArray[np.float64],
+    size: int, index: CandidateIndex, shared: NDArray[np.int32], indices: Integers, similarities: Similarities
 ) -> None:
     for candidate in range(len(shared)):
         union = size + index.sizes[candidate] - shared[candidate]

@@ -1,16 +1,11 @@
 """The k nearest neuron sets: exact for pools of a usual size, by way of signatures for larger ones."""
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.retrieval.exact import nearest_exact
-from pipeline.retrieval.sets import NeuronSets
+from pipeline.retrieval.sets import Nearest, NeuronSets
 from pipeline.retrieval.sketch import nearest_sketched
 
 
-def nearest_by_overlap(
-    targets: NeuronSets, candidates: NeuronSets, k: int, exact_up_to: int = 50_000, progress: bool = True
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def nearest_by_overlap(targets: NeuronSets, candidates: NeuronSets, k: int, exact_up_to: int = 50_000) -> Nearest:
     """Return the rows of the k candidates most similar to each target, and the Jaccard similarities, both ``[T, k]``.
 
     Most similar first, equal similarities by id; where there are fewer than k candidates the rest is index -1 and
@@ -19,4 +14,4 @@ def nearest_by_overlap(
     (ConfigError without it).
     """
     search = nearest_exact if len(candidates) <= exact_up_to else nearest_sketched
-    return search(targets, candidates, k, progress)
+    return search(targets, candidates, k)

@@ -2,11 +2,20 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+Integers: TypeAlias = NDArray[np.int64]
+"""Offsets of sets, or rows."""
+NeuronIds: TypeAlias = NDArray[np.int32]
+"""Neuron ids, one set after the other."""
+Similarities: TypeAlias = NDArray[np.float64]
+"""Jaccard similarities, 0 to 1."""
+Nearest: TypeAlias = tuple[Integers, Similarities]
+"""Rows of the most similar candidates, best first, and how similar they are; both ``[T, k]``."""
 
 _UNITED: Final = 512  # sets at a time
 
@@ -17,9 +26,9 @@ class NeuronSets:
 
     ids: Sequence[str]
     """Question of each set, ascending."""
-    offsets: NDArray[np.int64]
+    offsets: Integers
     """Set ``i`` is ``neurons[offsets[i]:offsets[i + 1]]``; ``[len(ids) + 1]``."""
-    neurons: NDArray[np.int32]
+    neurons: NeuronIds
     """Different neuron ids, one set after the other."""
 
     @classmethod
@@ -49,7 +58,7 @@ class NeuronSets:
         neurons = self.neurons[offsets[0] : offsets[-1]]
         return type(self)(self.ids[start:stop], offsets - offsets[0], neurons)
 
-    def take(self, rows: NDArray[np.int64]) -> Self:
+    def take(self, rows: Integers) -> Self:
         """Return a copy of the sets of ``rows``, which must ascend."""
         offsets = np.concatenate([[0], np.cumsum(np.diff(self.offsets)[rows])])
         parts = [self.neurons[self.offsets[row] : self.offsets[row + 1]] for row in rows]

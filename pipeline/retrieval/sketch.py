@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from pipeline.errors import ConfigError
 from pipeline.retrieval.exact import NONE, insert_ranked
-from pipeline.retrieval.sets import NeuronSets
+from pipeline.retrieval.sets import Integers, Nearest, NeuronIds, NeuronSets
 from pipeline.retrieval.threads import over_blocks
 
 _BINS: Final = 8192  # bits of a signature
@@ -33,9 +33,7 @@ _ROWS: Final = 64  # per thread and call of a kernel
 _EMPTY: Final = np.uint64(2**64 - 1)
 
 
-def nearest_sketched(
-    targets: NeuronSets, candidates: NeuronSets, k: int, progress: bool = True
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def nearest_sketched(targets: NeuronSets, candidates: NeuronSets, k: int) -> Nearest:
     """Return k near candidates of each target, ``[T, k]``, best first, and their exact similarities.
 
     As ``nearest_exact``, but of a few candidates whose signatures are nearest; equal similarities among them are
@@ -47,7 +45,7 @@ def nearest_sketched(
     width = int(candidates.neurons.max(initial=0)) + 1
     indices = np.full((len(targets), k), NONE, dtype=np.int64)
     similarities = np.full((len(targets), k), -1.0)
-    with tqdm(total=len(targets), desc="sketched overlap", delay=2, mininterval=1, disable=not progress) as bar:
+    with tqdm(total=len(targets), desc="sketched overlap", delay=2, mininterval=1) as bar:
         for first in range(0, len(targets), _TARGETS):
             block = targets.rows(first, first + _TARGETS)
             _, proposed = index.search(signatures(block.offsets, block.neurons), n_proposed)
@@ -66,18 +64,19 @@ def nearest_sketched(
     return indices, np.maximum(similarities, 0)
 
 
-def signatures(offsets: NDArray[np.int64], neurons: NDArray[np.int32]) -> NDArray[np.uint8]:
+def signatures(offsets: Integers, neurons: NeuronIds) -> NDArray[np.uint8]:
     """Return a signature for each set, ``[n, bytes]``; that of the empty set is 0."""
     packed = np.zeros((len(offsets) - 1, _BINS // 8), dtype=np.uint8)
-    for _ in over_blocks(
-        lambda start, stop: _sign(offsets[start : stop + 1], neurons, packed[start:stop]), len(packed), _ROWS
-    ):
-        pass
+
+    def sign(start: int, stop: int) -> None:
+        _sign(offsets[start : stop + 1], neurons, packed[start:stop])
+
+    list(over_blocks(sign, len(packed), _ROWS))
     return packed
 
 
 @njit(cache=True, nogil=True)
-def _sign(offsets: NDArray[np.int64], neurons: NDArray[np.int32], packed: NDArray[np.uint8]) -> None:
+def _sign(offsets: Integers, neurons: NeuronIds, packed: NDArray[np.uint8]) -> None:
     for row in range(len(packed)):
         if offsets[row + 1] > offsets[row]:
             minima = _bin_minima(neurons[offsets[row] : offsets[row + 1]])
@@ -106,7 +105,7 @@ def _mix(number: int) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def _bin_minima(neurons: NDArray[np.int32]) -> NDArray[np.uint64]:
+def _bin_minima(neurons: NeuronIds) -> NDArray[np.uint64]:
     """Hash a set that is not empty into bins, again by another function until none is empty; earlier ones win."""
     minima, n_empty, attempt = np.full(_BINS, _EMPTY, dtype=np.uint64), _BINS, 0
     while n_empty:
@@ -121,7 +120,7 @@ def _bin_minima(neurons: NDArray[np.int32]) -> NDArray[np.uint64]:
 
 # Not cached: Numba's cache does not notice that a function of another file, insert_ranked, has changed.
 @njit(nogil=True)
-def _rerank(targets: Any, candidates: Any, proposed: NDArray[np.int64], width: int, ranked: Any) -> None:
+def _rerank(targets: Any, candidates: Any, proposed: Integers, width: int, ranked: Any) -> None:
     (offsets, neurons), (others, other_neurons), (indices, similarities) = targets, candidates, ranked
     for row in range(len(indices)):
         held = np.zeros(width, dtype=np.uint8)

@@ -47,11 +47,6 @@ class Manifest(BaseModel):
         """Digest of the whole content."""
         return digest_json(self.digests)
 
-    @property
-    def n_bytes(self) -> int:
-        """Size of the whole content."""
-        return sum(self.sizes.values())
-
 
 class Artifact:
     """Reads one artifact; ``tables`` are the schemas that its files must have."""

@@ -35,8 +35,8 @@ Rows = Mapping[str, pl.DataFrame]
 class _Piece:
     """Shards that are made together: rows that must be computed are enough for one."""
 
-    shards: Mapping[int, Sequence[str]]
-    """Questions of each."""
+    shards: Mapping[int, Mapping[str, str]]
+    """Questions of each, with their keys."""
     missing: Sequence[str]
     """Those whose rows must be computed."""
 
@@ -78,18 +78,16 @@ class ShardedTables:
         schemas = {table: self.writer.tables[table].to_string() for table in self.tables}
         self._recipe = digest_json({"recipe": dict(recipe), "tables": schemas})
         self.writer.recipes[self.tables[0]] = self._recipe
-        known = _Known(self.earlier(self._recipe), self.tables)
-        known.look_for(keys)
-        pieces = _plan(keys, known)
+        known = _Known(self.earlier(self._recipe), self.tables[0], keys)
+        pieces = list(_plan(keys, known))
         with tqdm(total=len(keys), desc=self.writer.name, unit="question", mininterval=1) as bar:
 
             def make_piece(piece: _Piece) -> None:
-                absent = [number for number, ids in piece.shards.items() if not self._is_there(number, ids, keys)]
+                absent = {number: own for number, own in piece.shards.items() if not self._is_there(number, own)}
                 computed = compute(piece.missing, bar.update) if absent and piece.missing else None
-                for number in absent:
-                    ids = piece.shards[number]
-                    rows = {table: self._rows(table, ids, computed, known) for table in self.tables}
-                    self._write(number, rows, {question: keys[question] for question in ids})
+                for number, own in absent.items():
+                    rows = {table: self._rows(table, list(own), computed, known) for table in self.tables}
+                    self._write(number, rows, own)
                 n_questions = sum(map(len, piece.shards.values()))
                 bar.update(n_questions - (0 if computed is None else len(piece.missing)))
 
@@ -99,14 +97,13 @@ class ShardedTables:
     def _rows(self, table: str, ids: Sequence[str], computed: Rows | None, known: "_Known") -> pl.DataFrame:
         parts = [known.rows(table, ids)]
         if computed is not None:
-            parts.append(computed[table].filter(pl.col("id").is_in(list(ids))))
+            parts.append(computed[table].filter(pl.col("id").is_in(ids)))
         together = pl.concat([part for part in parts if part is not None], how="vertical_relaxed")
         order = [column for column in ("id", "sample") if column in together.columns]
         return together.sort(order, maintain_order=True)
 
-    def _is_there(self, number: int, ids: Sequence[str], keys: Mapping[str, str]) -> bool:
-        fingerprint = self._fingerprint({question: keys[question] for question in ids})
-        return self.writer.has_shard(number, self.tables, fingerprint=fingerprint)
+    def _is_there(self, number: int, keys: Mapping[str, str]) -> bool:
+        return self.writer.has_shard(number, self.tables, fingerprint=self._fingerprint(keys))
 
     def _write(self, number: int, rows: Rows, keys: Mapping[str, str]) -> None:
         first, described = self.tables[0], {"fingerprint": self._fingerprint(keys)}
@@ -123,18 +120,14 @@ class ShardedTables:
 class _Known:
     """Rows of earlier artifacts, found by question and key."""
 
-    def __init__(self, artifacts: Sequence[Artifact], tables: Sequence[str]) -> None:
-        self._artifacts = artifacts
-        self._tables = tables
+    def __init__(self, artifacts: Sequence[Artifact], table: str, keys: Mapping[str, str]) -> None:
+        """Remember which shard of ``table`` has each question's rows, where one does."""
         self._where: dict[str, tuple[Artifact, str]] = {}
         self._n_stored: dict[tuple[Artifact, str], int] = {}
-
-    def look_for(self, keys: Mapping[str, str]) -> None:
-        """Remember which shard has each question's rows, where one does."""
-        for artifact in self._artifacts:
+        for artifact in artifacts:
             if len(self._where) == len(keys):
                 return
-            for path in artifact.files(self._tables[0]):
+            for path in artifact.files(table):
                 stored = json.loads((pq.read_metadata(path).metadata or {}).get(KEYS, b"{}"))
                 self._n_stored[artifact, path.name] = len(stored)
                 for question, key in stored.items():
@@ -163,20 +156,16 @@ def shard_number(question: str, n_shards: int) -> int:
     return int.from_bytes(hashlib.sha256(question.encode()).digest()[:8], "big") * n_shards >> 64
 
 
-def _plan(keys: Mapping[str, str], known: _Known) -> list[_Piece]:
+def _plan(keys: Mapping[str, str], known: _Known) -> Iterator[_Piece]:
     n_shards = 2 ** ceil(log2(max(1.0, len(keys) / QUESTIONS_PER_SHARD)))
-    members: dict[int, list[str]] = {}
+    members: dict[int, dict[str, str]] = {}
     for question in sorted(keys):
-        members.setdefault(shard_number(question, n_shards), []).append(question)
-    return list(_pieces(dict(sorted(members.items())), known))
-
-
-def _pieces(members: Mapping[int, Sequence[str]], known: _Known) -> Iterator[_Piece]:
-    shards: dict[int, Sequence[str]] = {}
+        members.setdefault(shard_number(question, n_shards), {})[question] = keys[question]
+    shards: dict[int, Mapping[str, str]] = {}
     missing: list[str] = []
-    for number, ids in members.items():
-        shards[number] = ids
-        missing += [question for question in ids if question not in known]
+    for number, own in sorted(members.items()):
+        shards[number] = own
+        missing += [question for question in own if question not in known]
         if len(missing) >= QUESTIONS_PER_SHARD // 2:
             yield _Piece(shards, missing)
             shards, missing = {}, []

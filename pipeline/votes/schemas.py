@@ -2,12 +2,12 @@
 
 import pyarrow as pa
 
-from pipeline.table import ID, table
+from pipeline.table import ID, TEXT, table
 
 PSEUDO_LABELS = table(
     id=ID,
-    state=(pa.large_string(), False, "majority, tie, all_abstain, or too_few_votes"),
-    pseudo_answer=(pa.large_string(), True, "answer with most votes; null unless the state is majority"),
+    state=(TEXT, False, "majority, tie, all_abstain, or too_few_votes"),
+    pseudo_answer=(TEXT, True, "answer with most votes; null unless the state is majority"),
     pseudo_index=(pa.int32(), True, "its option index; null for open questions and without majority"),
     representative=(pa.int32(), True, "sample number of the majority rollout with the highest mean log-probability"),
     n_votes=(pa.int32(), False, "rollouts with an answer"),

@@ -15,16 +15,12 @@ from pipeline.votes.schemas import PSEUDO_LABELS
 def ballots(rollouts: pl.LazyFrame, answers: pl.LazyFrame) -> pl.DataFrame:
     """Return what votes are counted of, one row per rollout, from tables of schemas ROLLOUTS and ANSWERS.
 
-    Columns: ``id``, ``sample``, ``answer``, ``answer_index``, ``mean_logprob`` (of the response tokens, nats; null
-    without response) and ``finish_reason``.
+    Columns: ``id``, ``sample``, ``answer``, ``answer_index``, ``finish_reason`` and ``mean_logprob`` (of the response
+    tokens, nats; null without response).
     """
     sampled = rollouts.select("id", "sample", "finish_reason", mean_logprob=pl.col("logprobs").list.mean())
-    return (
-        answers.select("id", "sample", "answer", "answer_index")
-        .join(sampled, on=["id", "sample"], maintain_order="left")
-        .select("id", "sample", "answer", "answer_index", "mean_logprob", "finish_reason")
-        .collect()
-    )
+    stated = answers.select("id", "sample", "answer", "answer_index")
+    return stated.join(sampled, on=["id", "sample"], maintain_order="left").collect()
 
 
 def vote(answers: pl.DataFrame, config: PseudoLabelsConfig) -> pl.DataFrame:

@@ -150,7 +150,7 @@ CONFIG = CausalCheckConfig(top_n=8, n_controls=2, n_resamples=200)
 
 def check(language_model, rollouts=ROLLOUT_ROWS, scores=SCORE_ROWS, config=CONFIG, **changes):
     config = config.model_copy(update=changes)
-    return silence_responses(rollouts.lazy(), scores.lazy(), language_model, config, "predicting", progress=False)
+    return silence_responses(rollouts.lazy(), scores.lazy(), language_model, config, "predicting")
 
 
 def test_one_scored_response_per_question_is_read(language_model):

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from pipeline.deduplication.config import PoolConfig
-from pipeline.deduplication.contamination import EVIDENCE_SCHEMA, contaminated
+from pipeline.deduplication.contamination import contaminated
+from pipeline.deduplication.schemas import CONTAMINATION
 from pipeline.paths import PROJECT_ROOT
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
@@ -61,7 +62,7 @@ def test_every_leak_is_found_with_its_question_and_nothing_else():
     assert evidence["evaluation_source"][3] == "e.jsonl:4"
     assert evidence["shared_text"][0] == evaluation[0][0]
     assert evidence["score"].is_between(0.6, 1).all()
-    assert dict(evidence.schema) == EVIDENCE_SCHEMA
+    assert evidence.schema == pl.DataFrame(CONTAMINATION.empty_table()).schema
 
 
 def test_the_order_of_rows_does_not_matter():

@@ -58,9 +58,7 @@ def test_template_words_break_ngrams():
 
 
 def test_weights_are_log_n_over_df():
-    weights = RarityWeights()
-    for filling in ("amber", "basalt", "coral"):
-        weights.add(Features.of(f"melt {filling}", [], 1))
+    weights = RarityWeights(Features.of(f"melt {filling}", [], 1) for filling in ("amber", "basalt", "coral"))
     melt, amber = (Features.of(word, [], 1).stem for word in ("melt", "amber"))
     assert np.isclose(weights(melt), math.log(4 / 3))
     assert np.isclose(weights(amber), math.log(4))

@@ -73,10 +73,8 @@ def test_groups_are_transitive():
     rows = [(" ".join([question, *extra[:n]]), options) for n in range(5)] + prose(80, seed=1)
     config = PoolConfig(near_duplicate_threshold=0.8)
     pool = table(*rows)
-    weights = RarityWeights()
     features = [Features.of(*row, 2) for row in rows]
-    for document in features:
-        weights.add(document)
+    weights = RarityWeights(features)
     assert module.similarity(features[0], features[4], weights) < 0.8
     assert near_duplicates(pool, config)["group"].to_list()[:5] == ["0000"] * 5
 
@@ -86,9 +84,7 @@ def test_signatures_estimate_the_weighted_jaccard_index():
     rows.append((rows[0][0], rows[1][1]))
     rows[0] = (f"what of the following is {rows[2][0]}", rows[0][1])
     features = [Features.of(*row, 2) for row in rows]
-    weights = RarityWeights()
-    for document in features:
-        weights.add(document)
+    weights = RarityWeights(features)
     signatures = module._signatures(features, weights, PoolConfig(n_permutations=2048))
     estimate = (signatures[0] == signatures[-1]).mean()
     assert abs(estimate - weights.jaccard(features[0].all, features[-1].all)) < 0.05

@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import bin_index, expected_calibration_error
 
 # Vote shares sit exactly on bin edges, so they are drawn on purpose.
@@ -43,11 +42,3 @@ def test_perfect_calibration_gives_about_zero_and_confident_errors_give_one():
     confidence = rng.random(200_000)
     assert expected_calibration_error(confidence, rng.random(200_000) < confidence) < 0.01
     assert expected_calibration_error([1.0] * 5, [0] * 5) == 1.0
-
-
-@pytest.mark.parametrize(
-    ("confidence", "correct"), [([], []), ([0.5], [1, 0]), ([0.5, 1.1], [1, 1]), ([float("nan")], [1]), ([-0.1], [0])]
-)
-def test_refuses_what_is_no_probability(confidence, correct):
-    with pytest.raises(CurationError, match="calibration"):
-        expected_calibration_error(confidence, correct)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import SourceError
-from pipeline.held_out.questions import HeldOut, held_out_layout
+from pipeline.held_out.questions import find_held_out, held_out_layout
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.ingest import Ingestion
 
@@ -47,11 +47,11 @@ def files(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("pool", ["auto", "jsonl", "csv", "parquet", "sciknoweval", "mmlu_pro", "huggingface"])
 def test_every_layout_is_read_beside_a_pool_of_any(files: Path, pool: str) -> None:
     for name in FILES:
-        held_out = HeldOut(str(files / name), SETTING, RawPoolConfig(format=pool))
-        questions, gold = held_out.read()
+        test = find_held_out(str(files / name), SETTING, RawPoolConfig(format=pool))
+        questions, gold = test.read()
         assert questions["options"].to_list() == [["red", "blue"]]
         assert gold.select("gold_answer", "gold_index").rows() == [("blue", 1)]
-        assert [source.path.name for source in held_out.sources] == [name]
+        assert [source.path.name for source in test.sources] == [name]
 
 
 @pytest.mark.parametrize(("name", "domain"), [("sciknoweval.jsonl", ""), ("mmlu_pro.parquet", "law")])
@@ -64,7 +64,7 @@ def test_recognition_does_not_depend_on_answers(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     for change in ({"answerKey": ""}, {"answerKey": "A"}, {"answer": "x"}):
         path.write_text(json.dumps({k: v for k, v in SCIKNOWEVAL.items() if k != "answerKey"} | change))
-        assert HeldOut(str(path), SETTING, RawPoolConfig()).read()[0]["options"].to_list() == [["red", "blue"]]
+        assert find_held_out(str(path), SETTING, RawPoolConfig()).read()[0]["options"].to_list() == [["red", "blue"]]
 
 
 def test_a_split_of_the_pools_own_data_set(tmp_path: Path) -> None:
@@ -73,12 +73,12 @@ def test_a_split_of_the_pools_own_data_set(tmp_path: Path) -> None:
     datasets.DatasetDict(train=whole.select([0, 1]), test=whole.select([2, 3])).save_to_disk(tmp_path / "saved")
     pool = RawPoolConfig(path=str(tmp_path / "saved"), format="huggingface")
     for layout in (pool, RawPoolConfig()):
-        questions, _ = HeldOut(f"{tmp_path}/saved#test", SETTING, layout).read()
+        questions, _ = find_held_out(f"{tmp_path}/saved#test", SETTING, layout).read()
         assert questions["question"].to_list() == ["q2", "q3"]
     with pytest.raises(SourceError, match=rf"^{SETTING}: .*cannot be opened .*<data set>#<split>"):
-        HeldOut(f"{tmp_path}/saved#dev", SETTING, pool).read()
+        find_held_out(f"{tmp_path}/saved#dev", SETTING, pool).read()
     (tmp_path / "a#b.jsonl").write_text(json.dumps(PLAIN))
-    assert len(HeldOut(f"{tmp_path}/a#b.jsonl", SETTING, pool).read()[0]) == 1
+    assert len(find_held_out(f"{tmp_path}/a#b.jsonl", SETTING, pool).read()[0]) == 1
 
 
 def test_a_hub_data_set_has_its_own_subset_and_revision() -> None:
@@ -102,7 +102,7 @@ def test_errors_name_the_setting_alone(tmp_path: Path, name: str, content: str |
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(SourceError, match=message) as caught:
-        HeldOut(str(tmp_path / name), SETTING, RawPoolConfig()).read()
+        find_held_out(str(tmp_path / name), SETTING, RawPoolConfig()).read()
     assert str(caught.value).startswith(f"{SETTING}: ")
     assert "raw_pool.path" not in str(caught.value)
     assert "quarantine" not in str(caught.value)

@@ -26,7 +26,7 @@ def test_what_is_written_is_read(store):
     manifest = found.manifest
     assert (manifest.name, manifest.fingerprint, manifest.rows) == ("lines", "f", {"lines": 2})
     assert (manifest.settings, manifest.provenance) == ({"limit": 1}, {"inputs": {}})
-    assert manifest.n_bytes == found.path().stat().st_size
+    assert manifest.sizes == {"lines.parquet": found.path().stat().st_size}
     assert store.find("lines", "other") is None
 
 
