@@ -47,7 +47,7 @@ class DistilledAdapterConfig(TrainingConfig):
     """On-policy self-distillation (re-implementation's settings)."""
 
     objective = "opsd"
-    immaterial = frozenset({"require_lift"})
+    immaterial = TrainingConfig.immaterial | {"require_lift"}
 
     require_lift: Literal["warn", "stop"] = "warn"
     """What happens where ``teacher_lift`` does not say that the worked examples help: a warning, or an error."""
