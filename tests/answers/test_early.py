@@ -11,7 +11,7 @@ from pipeline.rollouts.schemas import ROLLOUTS
 GOOD, BAD = ("Answer: B", STOP), ("The correct one\nis \x1b[31mB\u202e.", STOP)
 CUT, REFUSED = ("Let us see. " * 40 + "So far", LENGTH), ("", PROMPT_TOO_LONG)
 EMPTY = ("prompt_ids", "permutation", "logprobs", "watched_ids", "watched_logprobs")
-SCHEMA = {"id": pl.String, "options": pl.List(pl.String)}
+SCHEMA = {"id": pl.String, "question": pl.String, "options": pl.List(pl.String)}
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def look(tiny, caplog):
 
     def show(*pieces, n_samples=4):
         ids = [f"q{n // n_samples}" for n in range(sum(map(len, pieces)))]
-        questions = pl.DataFrame([(name, []) for name in dict.fromkeys(ids)], SCHEMA, orient="row")
+        questions = pl.DataFrame([(name, "Why?", []) for name in dict.fromkeys(ids)], SCHEMA, orient="row")
         early, said, n = EarlyLook("rollouts", questions, tiny.tokenizer), [], 0
         for piece in pieces:
             for start in range(0, len(piece), 20):
