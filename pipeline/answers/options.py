@@ -58,7 +58,8 @@ class Options:
             if len(hits) > 1 or (hits and letter and LETTERS.index(letter) != hits[0]):
                 return abstain(Abstention.AMBIGUOUS)
             if hits:
-                return Extraction(self._options[hits[0]], hits[0], rule, (start, start + len(said.rstrip(_TRAILING))))
+                length = len(said.rstrip(_TRAILING) or said)  # an option may be nothing but marks
+                return Extraction(self._options[hits[0]], hits[0], rule, (start, start + length))
         return None
 
     def _read_letter(self, text: str, at: int, end: int, rule: str) -> Extraction | None:

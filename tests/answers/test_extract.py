@@ -5,7 +5,7 @@ import time
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.answers.extract import extract_answer
@@ -38,6 +38,7 @@ options = st.one_of(
 
 @settings(max_examples=400, deadline=None)
 @given(text, options)
+@example("]", ["0", "]"])
 def test_any_text_gives_an_answer_or_a_reason(response, options):
     found = extract_answer(response, options)
     if found.answer is None:
