@@ -24,8 +24,8 @@ _CHARS: Final = (60, 100)
 """What is shown of a long response: its beginning, and its end, where the answer should stand."""
 _ABSTAINED, _CUT, _REFUSED = "abstained", "cut", "refused"
 _WARNINGS: Final = {
-    _ABSTAINED: "state no answer that can be read (try another rollouts.instruction or rollouts.open_instruction, for "
-    "a small model one with an example)",
+    _ABSTAINED: "state no answer that can be read (try another rollouts.instruction or rollouts.open_instruction, or "
+    "an empty one)",
     _CUT: "were cut by the length limit (raise rollouts.max_new_tokens; a model that thinks first needs thousands, or "
     "model.chat_template={enable_thinking: false})",
     _REFUSED: "got no response, because the prompt does not fit the model or holds its special tokens (lower "

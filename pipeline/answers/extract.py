@@ -93,9 +93,8 @@ def _last_statement(text: str, options: Options | None, question: str) -> Extrac
     if asked := _ASKED.fullmatch(question):
         # Articles are no part of an open answer, but may be of an option.
         article = "" if options else r"(?:\s(?:the|an?)\b)?"
-        words = r"[\"'*]?\s[\"'*]?".join(
-            map(re.escape, asked[2].split())
-        )  # a name may be quoted, and abbreviated behind
+        # A name may be quoted, and abbreviated behind.
+        words = r"[\"'*]?\s[\"'*]?".join(map(re.escape, asked[2].split()))
         verb = rf"[\"'*]?(?:\s\(\w{{1,12}}\))?\s{asked[1]}\b(?:\s(?:called|named)\b)?"
         restated = rf"(?i)(?P<answer_is>\b{words}{verb}{article})"
         announcements = sorted([*announcements, *re.finditer(restated, text)], key=re.Match.start)
