@@ -60,7 +60,7 @@ class _StageAsset:
 
         @dg.multi_asset(
             name=self.spec.name,
-            specs=list(self._specs()),
+            specs=list(self._specs(section)),
             check_specs=self._check_specs(),
             can_subset=len(self.spec.artifacts) > 1,
             pool=POOL if self.spec.uses_model else None,
@@ -79,8 +79,9 @@ class _StageAsset:
 
         return stage
 
-    def _specs(self) -> Iterator[dg.AssetSpec]:
+    def _specs(self, section: Section) -> Iterator[dg.AssetSpec]:
         spec = self.spec
+        code_version = reachable_code(spec.modules(section)).digest[:16]
         before = [*spec.inputs, *spec.after, *sources_of(spec)]
         for name, tables in spec.artifacts.items():
             yield dg.AssetSpec(
@@ -88,7 +89,7 @@ class _StageAsset:
                 deps=[asset_key(self.run, dependency) for dependency in before],
                 group_name=spec.group,
                 description=spec.description if name == spec.name else spec.companions[name].description,
-                code_version=reachable_code(spec.modules).digest[:16],
+                code_version=code_version,
                 skippable=len(spec.artifacts) > 1,
                 metadata={"dagster/column_schema": column_schema(tables)},
             )

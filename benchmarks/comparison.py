@@ -68,7 +68,7 @@ class Arm:
         rule = "random" if self.rule in ORACLES else self.rule
         chosen = (f"curated_subset.rule={rule}", f"predictions.n_samples={N_SAMPLES}", "teacher_lift.n_questions=0")
         if self.learning_rate:
-            return (*chosen, f"sft_adapter.learning_rate={self.learning_rate}")
+            return (*chosen, f"rival_adapter.learning_rate={self.learning_rate}")
         name, _, balanced = self.builder.partition(" ")
         return (
             *chosen,
@@ -141,8 +141,8 @@ class Cell:
         if arm.rule in ORACLES:
             chain.choose(self._oracle(arm.rule), arm.rule)
         if arm.learning_rate:
-            chain.make("sft_adapter")
-            return self.reference.answers(chain, "sft_predictions", arm.name)
+            chain.make("rival_adapter")
+            return self.reference.answers(chain, "rival_predictions", arm.name)
         chain.make("teacher_contexts", "teacher_lift", "distilled_adapter")
         return self.reference.answers(chain, "distilled_predictions", arm.name)
 

@@ -42,8 +42,8 @@ ARMS = (
 """Selection rule and context builder."""
 N_SAMPLES = 4
 """Fresh responses per question and side, from which the gains are told."""
-TRAINING = ("tests", "sft_adapter", "distilled_adapter")
-EVALUATION = ("base_predictions", "sft_predictions", "distilled_predictions", "evaluation")
+TRAINING = ("tests", "rival_adapter", "distilled_adapter")
+EVALUATION = ("base_predictions", "rival_predictions", "distilled_predictions", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def settings(rule: str, builder: str) -> list[str]:
     """Return what a rule and a builder are in the configuration, its beliefs included where the rule reads them."""
     name, _, balanced = builder.partition(" ")
     sections = ["teacher_contexts", *(["context_beliefs"] if rule.endswith("_shift") else [])]
-    chosen = [f"curated_subset.rule={rule}", f"predictions.n_samples={N_SAMPLES}", "sft_adapter.enabled=false"]
+    chosen = [f"curated_subset.rule={rule}", f"predictions.n_samples={N_SAMPLES}", "rival_adapter.enabled=false"]
     for section in sections:
         chosen += [f"{section}.builder={name}", f"{section}.balance_answers={str(bool(balanced)).lower()}"]
     return chosen

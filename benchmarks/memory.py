@@ -196,7 +196,7 @@ def hours(shape: str, n_weights: int, n_teacher: int, options: argparse.Namespac
         "rollouts": n_rollouts / rows * n_new * token_step / 3600,
         "neuron_scores": 2 * n_weights * n_rollouts * student / OPERATIONS_PER_SECOND / 3600,
         "distilled_adapter": SETTINGS.steps * distillation / 3600,
-        "sft_adapter": SETTINGS.steps * 4 * n_weights * n_batch * student / OPERATIONS_PER_SECOND / 3600,
+        "rival_adapter": SETTINGS.steps * 4 * n_weights * n_batch * student / OPERATIONS_PER_SECOND / 3600,
         "predictions": n_predictions / rows * n_new * token_step / 3600,
     }
 

@@ -103,7 +103,7 @@ class Materialization:
             }
             task = self._task(writers, means)
             resolve(self.spec.run)(task)
-            if not reachable_code(self.spec.modules).is_current():
+            if not reachable_code(self.spec.modules(self.section)).is_current():
                 # Modules are loaded when a stage first needs them: it cannot be told which code has run.
                 task.refusal = ArtifactError(f"the code of '{self.spec.name}' changed while it ran: run it again")
                 for writer in writers.values():
@@ -163,7 +163,7 @@ class Materialization:
                 for tables in spec.artifacts.values()
                 for table, schema in tables.items()
             },
-            **_describe_code(spec.modules),
+            **_describe_code(spec.modules(self.section)),
         }
 
 

@@ -7,7 +7,7 @@ what differs, and ``pipeline.presets`` loads it.
 
 from typing import Self
 
-from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
+from pipeline.adapters.config import DistilledAdapterConfig, RivalAdapterConfig
 from pipeline.answers.config import AnswersConfig
 from pipeline.beliefs.config import ContextBeliefsConfig
 from pipeline.causal.config import CausalCheckConfig
@@ -55,7 +55,7 @@ class Config(Section):
     """Trial of the worked examples before training."""
     distilled_adapter: DistilledAdapterConfig = DistilledAdapterConfig()
     """Distillation."""
-    sft_adapter: SftAdapterConfig = SftAdapterConfig()
+    rival_adapter: RivalAdapterConfig = RivalAdapterConfig()
     """Fine-tuning on votes, to compare with."""
     predictions: PredictionsConfig = PredictionsConfig()
     """Responses to the tests."""

@@ -56,8 +56,8 @@ class StageSpec:
     """Whether it depends on the language model."""
     settings: str = ""
     """Section of the configuration that its settings are in; by default the one of its name."""
-    code: tuple[str, ...] = ()
-    """Modules, besides that of ``run``, in which its code begins: programs that it starts."""
+    code: Callable[[Any], tuple[str, ...]] = lambda _settings: ()
+    """Returns modules, besides that of ``run``, in which its code begins under its settings: programs it starts."""
     sources: str | None = None
     """``module:function`` that returns what it reads outside the store, from its settings and ``Task.settings``.
 
@@ -82,10 +82,9 @@ class StageSpec:
         """Tables of every artifact that it makes, its own first."""
         return {self.name: self.tables} | {name: companion.tables for name, companion in self.companions.items()}
 
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """Modules in which its code begins."""
-        return (self.run.partition(":")[0], *self.code)
+    def modules(self, settings: Section) -> tuple[str, ...]:
+        """Return the modules in which its code begins under its settings."""
+        return (self.run.partition(":")[0], *self.code(settings))
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def test_what_lies_between_is_not_passed_over(run, put):
     for name in ("pool", "gold_labels", "pseudo_labels", "teacher_lift", "tests", "test_labels"):
         put(run, name)
     put(run, "base_predictions")
-    put(run, "sft_predictions")
+    put(run, "rival_predictions")
     put(run, "distilled_adapter", notes={"training_questions": 1}, training_log=[{"step": 1}])
     put(run, "distilled_predictions", inputs=["tests", "distilled_adapter"])
     spec = stage_of("evaluation")

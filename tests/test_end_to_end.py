@@ -27,15 +27,15 @@ SLICE = (
     "distilled_adapter.steps=4",
     "distilled_adapter.trajectories_per_step=8",
     "distilled_adapter.micro_batch=8",
-    "sft_adapter.steps=4",
-    "sft_adapter.trajectories_per_step=4",
-    "sft_adapter.micro_batch=2",
+    "rival_adapter.steps=4",
+    "rival_adapter.trajectories_per_step=4",
+    "rival_adapter.micro_batch=2",
     "causal_check.n_questions=16",
     "tests.limit=24",
     "predictions.n_samples=2",
     "evaluation.n_resamples=100",
 )
-ADAPTERS = ("distilled_adapter", "sft_adapter")
+ADAPTERS = ("distilled_adapter", "rival_adapter")
 CURATION = (
     *("raw_pool", "pool", "rollouts", "answers", "pseudo_labels", "neuron_scores"),
     *("context_beliefs", "curated_subset", "teacher_contexts"),
@@ -155,7 +155,7 @@ def test_adapter_and_report_are_files_for_people(done):
     assert metrics.select((pl.col("low") <= pl.col("value")) & (pl.col("value") <= pl.col("high"))).to_series().all()
     report = (run.folder / "evaluation" / "report.md").read_text()
     assert "In-domain" in report
-    assert "sft_adapter.steps=4" in report
+    assert "rival_adapter.steps=4" in report
     assert "tried without gold before the training: cannot tell: " in report
 
 
@@ -163,18 +163,18 @@ def test_fine_tuning_takes_the_selected_questions_that_have_a_majority(done):
     run, _, _ = done
     majority = run.require("pseudo_labels").read().filter(pl.col("state") == "majority")
     selected = run.require("curated_subset").read().filter("selected").join(majority, on="id", how="semi")
-    assert run.require("sft_adapter").manifest.notes == {"training_questions": len(selected)}
-    assert run.require("sft_adapter").read()["step"].to_list() == [1, 2, 3, 4]
+    assert run.require("rival_adapter").manifest.notes == {"training_questions": len(selected)}
+    assert run.require("rival_adapter").read()["step"].to_list() == [1, 2, 3, 4]
 
 
 def test_the_rival_can_be_left_out(done):
     run, config, _ = done
-    settings = [*SLICE, "sft_adapter.enabled=false"]
-    select = "key:sft_adapter or key:sft_predictions or key:evaluation"
+    settings = [*SLICE, "rival_adapter.enabled=false"]
+    select = "key:rival_adapter or key:rival_predictions or key:evaluation"
     assert not any(materialize("reference", load_config(overrides=settings), run, select).values())
-    assert run.require("sft_adapter").manifest.notes == {"skipped": "sft_adapter.enabled is false"}
-    assert run.require("sft_adapter").read().is_empty()
-    assert not (run.folder / "sft_adapter" / "adapter_model.safetensors").exists()
+    assert run.require("rival_adapter").manifest.notes == {"skipped": "rival_adapter.enabled is false"}
+    assert run.require("rival_adapter").read().is_empty()
+    assert not (run.folder / "rival_adapter" / "adapter_model.safetensors").exists()
     assert set(run.require("evaluation").read("metrics")["model"]) == {
         "untouched",
         "distilled",
@@ -213,7 +213,7 @@ def test_gold_never_reaches_curation_or_training(done, tmp_path, change):
     source = tmp_path / "pool.jsonl"
     source.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
     other = open_store(tmp_path / "data").run("other")
-    run_chain(load_config(overrides=[*SLICE, f"raw_pool.path={source}"]), other, last="sft_adapter")
+    run_chain(load_config(overrides=[*SLICE, f"raw_pool.path={source}"]), other, last="rival_adapter")
     for name in (*CURATION, *ADAPTERS):
         folder = run.require(name).folder
         files = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file()]

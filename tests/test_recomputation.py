@@ -21,11 +21,11 @@ SAMPLING = {
     "context_beliefs",
     "teacher_lift",
     "base_predictions",
-    "sft_predictions",
+    "rival_predictions",
     "distilled_predictions",
 }
-PREDICTIONS = {"base_predictions", "sft_predictions", "distilled_predictions"}
-ADAPTERS = {"distilled_adapter", "sft_adapter"}
+PREDICTIONS = {"base_predictions", "rival_predictions", "distilled_predictions"}
+ADAPTERS = {"distilled_adapter", "rival_adapter"}
 LAYOUT = {"raw_pool", "pool", "tests"}
 OWN = {spec.key: {spec.name} for spec in STAGES} | {"predictions": PREDICTIONS}
 
@@ -116,7 +116,7 @@ EDITED: dict[str, set[str]] = {
     "pipeline/retrieval/exact.py": CONTEXTS,
     "pipeline/adapters/job.py": ADAPTERS,
     "training/objectives/opsd.py": {"distilled_adapter"},
-    "training/objectives/sft.py": {"sft_adapter"},
+    "training/objectives/sft.py": {"rival_adapter"},
     "training/run.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,
     "pipeline/evaluation/metrics.py": {"evaluation"},
@@ -140,7 +140,8 @@ EDITED: dict[str, set[str]] = {
 
 
 def digests(folder):
-    return {spec.name: reachable_code(spec.modules, folder).digest for spec in STAGES}
+    default = Config()
+    return {spec.name: reachable_code(spec.modules(getattr(default, spec.key)), folder).digest for spec in STAGES}
 
 
 CASES = [(path, "code") for path in EDITED] + [

@@ -10,9 +10,10 @@ from pipeline.section import Section
 class TrainingConfig(Section):
     """LoRA training, whatever its objective (re-implementation's settings)."""
 
-    objective: ClassVar[str]
-    """What is trained for, one of training.objectives.OBJECTIVES."""
     immaterial: ClassVar[frozenset[str]] = frozenset({"activation_checkpointing"})
+
+    objective: str
+    """What is trained for, one of training.objectives.OBJECTIVES."""
 
     steps: int = Field(default=250, ge=1)
     """Optimizer steps."""
@@ -46,9 +47,10 @@ class TrainingConfig(Section):
 class DistilledAdapterConfig(TrainingConfig):
     """On-policy self-distillation (re-implementation's settings)."""
 
-    objective = "opsd"
     immaterial = TrainingConfig.immaterial | {"require_lift"}
 
+    objective: Literal["opsd"] = "opsd"
+    """On-policy self-distillation; what it is compared with is trained by ``rival_adapter``."""
     require_lift: Literal["warn", "stop"] = "warn"
     """What happens where ``teacher_lift`` does not say that the worked examples help: a warning, or an error."""
     teacher: Literal["ema", "base", "live"] = "ema"
@@ -65,14 +67,10 @@ class DistilledAdapterConfig(TrainingConfig):
     """Length limit of a student sample (tokens)."""
 
 
-class RivalConfig(TrainingConfig):
-    """What distillation is compared with, where that is wanted."""
+class RivalAdapterConfig(TrainingConfig):
+    """What distillation is compared with, on the same questions."""
 
     enabled: bool = True
     """Train the rival; false leaves an empty artifact, and the rival out of the evaluation."""
-
-
-class SftAdapterConfig(RivalConfig):
-    """Fine-tuning on the model's own majority responses (arXiv 2210.11610), to compare distillation with."""
-
-    objective = "sft"
+    objective: Literal["sft"] = "sft"
+    """sft: fine-tuning on the model's own majority responses (arXiv 2210.11610)."""

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig, TrainingConfig
+from pipeline.adapters.config import DistilledAdapterConfig, RivalAdapterConfig, TrainingConfig
 from pipeline.adapters.schemas import TRAINING_LOG
 from pipeline.stage import StageSpec
 
@@ -15,7 +15,7 @@ def adapter_stage(
     after: tuple[str, ...] = (),
     gate: str | None = None,
 ) -> StageSpec:
-    """Return the stage ``name``, which trains an adapter for the objective of its ``section``.
+    """Return the stage ``name``, which trains an adapter for the objective that its settings name.
 
     Args:
         name: Stage and artifact.
@@ -36,7 +36,7 @@ def adapter_stage(
         after=("tests", *after),  # tests: which the evaluation could not read: told before the training, not after it
         uses_model=True,
         gate=gate,
-        code=("training.run", f"training.objectives.{section.objective}"),
+        code=lambda settings: ("training.run", f"training.objectives.{settings.objective}"),
         plot="pipeline.adapters.plot:training_curve",
     )
 
@@ -49,9 +49,9 @@ DISTILLED_ADAPTER: Final = adapter_stage(
     after=("teacher_lift",),
     gate="pipeline.adapters.gate:require_lift",
 )
-SFT_ADAPTER: Final = adapter_stage(
-    name="sft_adapter",
-    section=SftAdapterConfig,
-    description="LoRA adapter fine-tuned on the majority's responses to the same questions, to compare with.",
-    inputs=("rollouts", "pseudo_labels", "curated_subset"),
+RIVAL_ADAPTER: Final = adapter_stage(
+    name="rival_adapter",
+    section=RivalAdapterConfig,
+    description="LoRA adapter of a rival method on the same questions, to compare with.",
+    inputs=("pool", "rollouts", "answers", "pseudo_labels", "curated_subset"),
 )

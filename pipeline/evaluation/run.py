@@ -14,7 +14,7 @@ from pipeline.models import load_tokenizer
 from pipeline.stage import Task
 from pipeline.store.artifact import Artifact
 
-_PREDICTIONS: Final = {UNTOUCHED: "base_predictions", SFT: "sft_predictions", DISTILLED: "distilled_predictions"}
+_PREDICTIONS: Final = {UNTOUCHED: "base_predictions", SFT: "rival_predictions", DISTILLED: "distilled_predictions"}
 
 
 def run(task: Task[EvaluationConfig]) -> None:

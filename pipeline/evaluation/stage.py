@@ -15,7 +15,7 @@ EVALUATION_STAGE: Final = StageSpec(
     run="pipeline.evaluation.run:run",
     inputs=(
         *("pool", "gold_labels", "tests", "test_labels", "pseudo_labels", "teacher_lift"),
-        *("base_predictions", "sft_predictions", "distilled_predictions"),
+        *("base_predictions", "rival_predictions", "distilled_predictions"),
     ),
     uses_model=True,
     plot="pipeline.evaluation.run:plot",

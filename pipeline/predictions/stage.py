@@ -26,5 +26,5 @@ def _spec(model: str, described: str, adapter: tuple[str, ...]) -> StageSpec:
 
 
 BASE_PREDICTIONS: Final = _spec("base", "the untouched model", ())
-SFT_PREDICTIONS: Final = _spec("sft", "the model fine-tuned on its own votes", ("sft_adapter",))
+RIVAL_PREDICTIONS: Final = _spec("rival", "the model trained by the rival method", ("rival_adapter",))
 DISTILLED_PREDICTIONS: Final = _spec("distilled", "the distilled model", ("distilled_adapter",))

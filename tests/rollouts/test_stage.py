@@ -248,8 +248,8 @@ def test_the_untouched_model_is_not_asked_again_for_another_adapter(run, put, pr
 
 
 def test_an_adapter_left_out_leaves_no_predictions(run, put, predict, asked):
-    put(run, "sft_adapter", notes={"skipped": "sft_adapter.enabled is false"})
-    artifact = predict("sft_predictions").artifact
+    put(run, "rival_adapter", notes={"skipped": "rival_adapter.enabled is false"})
+    artifact = predict("rival_predictions").artifact
     assert artifact.manifest.rows == {"in_domain": 0, "out_of_domain": 0}
-    assert artifact.manifest.notes == {"skipped": "sft_adapter.enabled is false"}
+    assert artifact.manifest.notes == {"skipped": "rival_adapter.enabled is false"}
     assert asked == []

@@ -15,7 +15,7 @@ from pipeline.votes.schemas import PSEUDO_LABELS
 
 NOTHING = {pl.String: "", pl.Boolean: False, pl.List: []}
 RESPONSES = ["red", "green", "yellow", "cyan", "a long and winding colour", "teal"]
-STAGE = {"opsd": "distilled_adapter", "sft": "sft_adapter"}
+STAGE = {"opsd": "distilled_adapter", "sft": "rival_adapter"}
 
 
 def put(path, schema, rows):

@@ -4,15 +4,16 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.adapters.config import SftAdapterConfig
+from pipeline.adapters.config import RivalAdapterConfig
 from pipeline.adapters.job import read_job
 from pipeline.adapters.schemas import TRAINING_LOG
-from pipeline.adapters.stage import DISTILLED_ADAPTER, SFT_ADAPTER
+from pipeline.adapters.stage import DISTILLED_ADAPTER, RIVAL_ADAPTER
 from pipeline.errors import TrainingError
 from pipeline.model_config import ModelConfig
 from pipeline.stage import resolve
@@ -20,7 +21,7 @@ from pipeline.table import conform
 from training.objectives import OBJECTIVES, load_objective
 
 WORK = f".work-{os.getpid()}"
-STAGES = (DISTILLED_ADAPTER, SFT_ADAPTER)
+STAGES = (DISTILLED_ADAPTER, RIVAL_ADAPTER)
 LOG = pl.DataFrame(
     [(step, 1 / step, 1e-3, 0.5, 7.0) for step in (1, 2, 3)],
     schema=pl.DataFrame(TRAINING_LOG.empty_table()).schema,
@@ -63,12 +64,13 @@ def task_for(spec, folder, launch, section=None):
 
 @pytest.mark.parametrize("spec", STAGES, ids=lambda spec: spec.name)
 def test_stage_and_objective_agree(spec):
-    module = spec.code[1]
-    (name,) = [name for name, path in OBJECTIVES.items() if path == module]
-    objective = load_objective(name)
-    assert objective.section is spec.section
-    assert objective.inputs == spec.inputs
-    assert spec.code[0] == "training.run"
+    names = get_args(spec.section.model_fields["objective"].annotation)
+    assert names
+    for name in names:
+        objective = load_objective(name)
+        assert objective.section is spec.section
+        assert set(objective.inputs) <= set(spec.inputs)
+        assert spec.code(spec.section(objective=name)) == ("training.run", OBJECTIVES[name])
 
 
 @pytest.mark.parametrize("spec", STAGES, ids=lambda spec: spec.name)
@@ -84,7 +86,7 @@ def test_the_process_gets_its_job_and_its_files_become_the_artifact(spec, tmp_pa
     [(command, job)] = seen
     assert command == [sys.executable, "-m", "training.run", "--job"]
     assert (job.stage, job.model, job.fingerprint) == (spec.name, task.model, task.fingerprint)
-    assert OBJECTIVES[job.objective] == spec.code[1]
+    assert job.objective == task.section.objective
     assert load_objective(job.objective).section.model_validate(job.settings) == task.section
     assert job.inputs == {name: tmp_path.parent / name for name in spec.inputs}
     assert job.lineage == {name: f"digest of {name}" for name in spec.inputs}
@@ -94,9 +96,9 @@ def test_the_process_gets_its_job_and_its_files_become_the_artifact(spec, tmp_pa
 
 
 def test_a_rival_that_is_not_wanted_is_an_empty_artifact_without_a_process(tmp_path):
-    task = task_for(SFT_ADAPTER, tmp_path, launch=None, section=SftAdapterConfig(enabled=False))
-    resolve(SFT_ADAPTER.run)(task)
-    assert task.writer.notes == {"skipped": "sft_adapter.enabled is false"}
+    task = task_for(RIVAL_ADAPTER, tmp_path, launch=None, section=RivalAdapterConfig(enabled=False))
+    resolve(RIVAL_ADAPTER.run)(task)
+    assert task.writer.notes == {"skipped": "rival_adapter.enabled is false"}
     assert task.writer.tables == {}
     assert list(tmp_path.iterdir()) == []
 
@@ -123,4 +125,4 @@ def test_the_curve_is_drawn_from_the_log_and_the_same_every_time():
     first, second = draw(adapter), draw(adapter)
     assert first.startswith(b"\x89PNG")
     assert first == second
-    assert draw(SimpleNamespace(read=LOG.clear, name="sft_adapter")) is None
+    assert draw(SimpleNamespace(read=LOG.clear, name="rival_adapter")) is None

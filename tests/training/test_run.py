@@ -13,7 +13,7 @@ from dagster_pipes import encode_param
 from huggingface_hub import ModelCard
 from peft import PeftModel
 
-from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
+from pipeline.adapters.config import DistilledAdapterConfig, RivalAdapterConfig
 from pipeline.adapters.job import TrainingJob, read_job, write_job
 from pipeline.adapters.schemas import TRAINING_LOG
 from pipeline.digests import digest_file
@@ -28,7 +28,7 @@ from training.run import train
 SHARED = {"steps": 3, "trajectories_per_step": 4, "micro_batch": 2, "learning_rate": 1e-2}
 SETTINGS = {
     "opsd": DistilledAdapterConfig(max_new_tokens=5, temperature=1.0, **SHARED),
-    "sft": SftAdapterConfig(**SHARED),
+    "sft": RivalAdapterConfig(**SHARED),
 }
 
 
@@ -134,7 +134,7 @@ def test_the_header_of_the_model_card_is_what_the_hub_reads(runs, tiny_folder):
         ("opsd", "6 training questions are fewer than distilled_adapter.trajectories_per_step = 8: lower it, or keep"),
         (
             "sft",
-            "6 training questions with a majority are fewer than sft_adapter.trajectories_per_step = 8: lower it, ",
+            "6 training questions with a majority are fewer than rival_adapter.trajectories_per_step = 8: lower it, ",
         ),
     ],
 )
@@ -144,7 +144,7 @@ def test_too_few_questions_are_refused_in_one_line_and_leave_nothing(real_job, t
     done = run_program("--job", str(tmp_path / "job.json"))
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {message}")
-    assert ("sft_adapter.enabled=false" in done.stderr) == (objective == "sft")
+    assert ("rival_adapter.enabled=false" in done.stderr) == (objective == "sft")
     assert done.stderr.count("\n") == 1
     assert not job.output.exists()
 
@@ -183,9 +183,9 @@ def test_unusable_jobs_are_refused(tmp_path, content, message):
     [
         ({"objective": "sfft"}, "objective = 'sfft' is not known, did you mean 'sft'"),
         ({"objective": "objective"}, "objective = 'objective' is not known"),
-        ({"settings": {"stepz": 1}}, "settings of sft_adapter: unknown key 'stepz', did you mean 'steps'"),
-        ({"settings": {"ema_decay": 0.9}}, "settings of sft_adapter: unknown key 'ema_decay'"),
-        ({"settings": {"steps": 0}}, "settings of sft_adapter: steps = 0: input should be greater than"),
+        ({"settings": {"stepz": 1}}, "settings of rival_adapter: unknown key 'stepz', did you mean 'steps'"),
+        ({"settings": {"ema_decay": 0.9}}, "settings of rival_adapter: unknown key 'ema_decay'"),
+        ({"settings": {"steps": 0}}, "settings of rival_adapter: steps = 0: input should be greater than"),
     ],
 )
 def test_objectives_and_settings_that_there_are_not_are_refused(job_for, tmp_path, changes, message):
@@ -236,8 +236,8 @@ def test_an_earlier_run_s_notes_do_not_outlive_a_failed_one(real_job, tmp_path):
 def test_a_run_whose_loss_is_no_number_stops():
     state = SimpleNamespace(global_step=7, max_steps=9)
     logs = {"loss": float("nan"), "grad_norm": 1.0, "completions/mean_length": 5.0}
-    with pytest.raises(TrainingError, match=r"step 7: the loss is nan .* lower sft_adapter.learning_rate"):
-        ProgressCallback(Reporter(None), "sft_adapter").on_log(None, state, None, logs=logs)
+    with pytest.raises(TrainingError, match=r"step 7: the loss is nan .* lower rival_adapter.learning_rate"):
+        ProgressCallback(Reporter(None), "rival_adapter").on_log(None, state, None, logs=logs)
 
 
 def test_under_dagster_pipes_errors_and_lines_go_to_dagster(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.adapters.config import DistilledAdapterConfig, SftAdapterConfig
+from pipeline.adapters.config import DistilledAdapterConfig, RivalAdapterConfig
 from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
 from pipeline.selection.schemas import CURATED_SUBSET
@@ -14,7 +14,7 @@ from pipeline.votes.schemas import PSEUDO_LABELS
 from training.objectives import opsd
 from training.objectives.sft import build, read
 
-SETTINGS = SftAdapterConfig(steps=1, trajectories_per_step=4, micro_batch=2, learning_rate=1e-2)
+SETTINGS = RivalAdapterConfig(steps=1, trajectories_per_step=4, micro_batch=2, learning_rate=1e-2)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from trl import SFTConfig, SFTTrainer  # training is where TRL belongs
 from trl.trainer.utils import RepeatSampler, disable_dropout_in_model
 
-from pipeline.adapters.config import SftAdapterConfig
+from pipeline.adapters.config import RivalAdapterConfig
 from pipeline.adapters.job import TrainingJob
 from pipeline.models import LanguageModel
 from pipeline.rollouts.schemas import ROLLOUTS
@@ -55,7 +55,7 @@ def read(job: TrainingJob) -> pl.LazyFrame:
 
 
 def build(
-    job: TrainingJob, settings: SftAdapterConfig, majority: pl.DataFrame, language_model: LanguageModel
+    job: TrainingJob, settings: RivalAdapterConfig, majority: pl.DataFrame, language_model: LanguageModel
 ) -> MajorityVoteTrainer:
     """Return a trainer for rows that ``read`` returns."""
     disable_dropout_in_model(language_model.model)
@@ -79,7 +79,7 @@ OBJECTIVE: Final = Objective(
     summary="The base model, fine-tuned on its own responses that state the majority's answer (arXiv 2210.11610):\n"
     "what on-policy self-distillation is compared with. No gold label was used: questions and targets come from the\n"
     "base model's own answers and neurons.",
-    section=SftAdapterConfig,
+    section=RivalAdapterConfig,
     inputs=("rollouts", "pseudo_labels", "curated_subset"),
     read=read,
     build=build,
