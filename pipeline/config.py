@@ -7,7 +7,7 @@ what differs, and ``pipeline.presets`` loads it.
 
 from typing import Self
 
-from pipeline.adapters.config import DistilledAdapterConfig, RivalAdapterConfig
+from pipeline.adapters.config import CeilingAdapterConfig, DistilledAdapterConfig, RivalAdapterConfig
 from pipeline.answers.config import AnswersConfig
 from pipeline.beliefs.config import ContextBeliefsConfig
 from pipeline.causal.config import CausalCheckConfig
@@ -56,7 +56,9 @@ class Config(Section):
     distilled_adapter: DistilledAdapterConfig = DistilledAdapterConfig()
     """Distillation."""
     rival_adapter: RivalAdapterConfig = RivalAdapterConfig()
-    """Fine-tuning on votes, to compare with."""
+    """A rival method, to compare with."""
+    ceiling_adapter: CeilingAdapterConfig = CeilingAdapterConfig()
+    """Distillation from gold, to compare with."""
     predictions: PredictionsConfig = PredictionsConfig()
     """Responses to the tests."""
     evaluation: EvaluationConfig = EvaluationConfig()

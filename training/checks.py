@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from pipeline.adapters.config import RivalAdapterConfig, TrainingConfig
+from pipeline.adapters.config import CeilingAdapterConfig, RivalAdapterConfig, TrainingConfig
 from pipeline.errors import TrainingError
 from pipeline.models import LanguageModel
 
@@ -32,7 +32,8 @@ def _check_batches(stage: str, settings: TrainingConfig, n_rows: int, rows: str)
     # TRL's RepeatSampler leaves out an incomplete batch: with too few rows it trains zero steps without a word.
     n_trajectories, micro_batch = settings.trajectories_per_step, settings.micro_batch
     if n_rows < n_trajectories:
-        without = f", set {stage}.enabled=false to do without" if isinstance(settings, RivalAdapterConfig) else ""
+        optional = isinstance(settings, RivalAdapterConfig | CeilingAdapterConfig)
+        without = f", set {stage}.enabled=false to do without" if optional else ""
         raise TrainingError(
             f"{n_rows} {rows} are fewer than {stage}.trajectories_per_step = {n_trajectories}: lower it{without}, "
             "or keep more questions through curated_subset.fraction or .count"

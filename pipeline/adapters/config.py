@@ -44,15 +44,9 @@ class TrainingConfig(Section):
     """Seed of adapter weights, data order and sampling."""
 
 
-class DistilledAdapterConfig(TrainingConfig):
-    """On-policy self-distillation (re-implementation's settings)."""
+class DistillationConfig(TrainingConfig):
+    """On-policy distillation, whatever the teacher is told (re-implementation's settings)."""
 
-    immaterial = TrainingConfig.immaterial | {"require_lift"}
-
-    objective: Literal["opsd"] = "opsd"
-    """On-policy self-distillation; what it is compared with is trained by ``rival_adapter``."""
-    require_lift: Literal["warn", "stop"] = "warn"
-    """What happens where ``teacher_lift`` does not say that the worked examples help: a warning, or an error."""
     teacher: Literal["ema", "base", "live"] = "ema"
     """Teacher weights: moving average of the student, the untouched model, or the student itself."""
     ema_decay: float = Field(default=0.995, ge=0, lt=1)
@@ -65,6 +59,26 @@ class DistilledAdapterConfig(TrainingConfig):
     """Nucleus mass of the student's samples."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Length limit of a student sample (tokens)."""
+
+
+class DistilledAdapterConfig(DistillationConfig):
+    """On-policy self-distillation."""
+
+    immaterial = TrainingConfig.immaterial | {"require_lift"}
+
+    objective: Literal["opsd"] = "opsd"
+    """On-policy self-distillation; what it is compared with is trained by ``rival_adapter``."""
+    require_lift: Literal["warn", "stop"] = "warn"
+    """What happens where ``teacher_lift`` does not say that the worked examples help: a warning, or an error."""
+
+
+class CeilingAdapterConfig(DistillationConfig):
+    """Distillation from gold answers: what no method without them may read, as the upper end of the comparison."""
+
+    enabled: bool = False
+    """Train the ceiling; false leaves an empty artifact, and the ceiling out of the evaluation."""
+    objective: Literal["gold_context"] = "gold_context"
+    """The teacher is told the gold answer of each training question."""
 
 
 class RivalAdapterConfig(TrainingConfig):

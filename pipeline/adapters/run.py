@@ -7,7 +7,7 @@ import sys
 
 import polars as pl
 
-from pipeline.adapters.config import RivalAdapterConfig, TrainingConfig
+from pipeline.adapters.config import CeilingAdapterConfig, RivalAdapterConfig, TrainingConfig
 from pipeline.adapters.job import LOG_FILE, NOTES_FILE, TrainingJob, write_job
 from pipeline.errors import TrainingError
 from pipeline.stage import Task
@@ -17,7 +17,7 @@ from pipeline.store.writer import ArtifactWriter
 def run(task: Task[TrainingConfig]) -> None:
     """Train the adapter in a process of its own; an adapter that is not wanted leaves an empty artifact."""
     section, writer = task.section, task.writer
-    if isinstance(section, RivalAdapterConfig) and not section.enabled:
+    if isinstance(section, RivalAdapterConfig | CeilingAdapterConfig) and not section.enabled:
         writer.notes = {"skipped": f"{writer.name}.enabled is false"}
         return
     for left in writer.folder.glob(".work-*"):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pipeline.adapters.config import DistilledAdapterConfig, RivalAdapterConfig, TrainingConfig
+from pipeline.adapters.config import CeilingAdapterConfig, DistilledAdapterConfig, RivalAdapterConfig, TrainingConfig
 from pipeline.adapters.schemas import TRAINING_LOG
 from pipeline.stage import StageSpec
 
@@ -54,4 +54,10 @@ RIVAL_ADAPTER: Final = adapter_stage(
     section=RivalAdapterConfig,
     description="LoRA adapter of a rival method on the same questions, to compare with.",
     inputs=("pool", "rollouts", "answers", "pseudo_labels", "curated_subset"),
+)
+CEILING_ADAPTER: Final = adapter_stage(
+    name="ceiling_adapter",
+    section=CeilingAdapterConfig,
+    description="LoRA adapter distilled from gold answers, a ceiling; reads gold. Empty unless it is asked for.",
+    inputs=("pool", "curated_subset", "gold_labels"),
 )
