@@ -109,7 +109,7 @@ def _print_summary(run: Run, cached: dict[str, bool]) -> None:
         print(f"\n{run.require('causal_check').manifest.notes['verdict']}\n")
     for name in cached:
         state = "unchanged" if cached[name] else "computed"
-        for table in CATALOGUE[name]:
+        for table in () if "skipped" in run.require(name).manifest.notes else CATALOGUE[name]:
             print(f"{state:<10} {_shown(run.folder / name / f'{table}.parquet')}")
     if "evaluation" in cached:
         print(f"{'report':<10} {_shown(run.folder / 'evaluation' / 'report.md')}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from pipeline.adapters.stage import DISTILLED_ADAPTER, RIVAL_ADAPTER
+from pipeline.adapters.stage import CEILING_ADAPTER, DISTILLED_ADAPTER, RIVAL_ADAPTER
 from pipeline.answers.stage import ANSWERS_STAGE
 from pipeline.beliefs.stage import CONTEXT_BELIEFS_STAGE
 from pipeline.causal.stage import CAUSAL_CHECK_STAGE
@@ -14,7 +14,7 @@ from pipeline.held_out.stage import TESTS_STAGE
 from pipeline.lift.stage import TEACHER_LIFT_STAGE
 from pipeline.neurons.stage import NEURON_SCORES_STAGE
 from pipeline.pool.stage import RAW_POOL_STAGE
-from pipeline.predictions.stage import BASE_PREDICTIONS, DISTILLED_PREDICTIONS, RIVAL_PREDICTIONS
+from pipeline.predictions.stage import PREDICTIONS_STAGES
 from pipeline.registry import look_up
 from pipeline.rollouts.stage import ROLLOUTS_STAGE
 from pipeline.selection.stage import CURATED_SUBSET_STAGE
@@ -38,9 +38,8 @@ STAGES: Final[tuple[StageSpec, ...]] = (
     TEACHER_LIFT_STAGE,
     DISTILLED_ADAPTER,
     RIVAL_ADAPTER,
-    BASE_PREDICTIONS,
-    RIVAL_PREDICTIONS,
-    DISTILLED_PREDICTIONS,
+    CEILING_ADAPTER,
+    *PREDICTIONS_STAGES,
     EVALUATION_STAGE,
     CAUSAL_CHECK_STAGE,
 )

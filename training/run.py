@@ -83,7 +83,9 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     save_adapter(trainer.model, job)
     render_card(job, objective, settings, questions.height, log).save(job.output / "README.md")
     pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
-    _write_last(job.output / NOTES_FILE, {"training_questions": questions.height, **objective.notes(trainer)})
+    called = {"label": settings.label, "title": objective.title, "summary": objective.summary}
+    notes = {"training_questions": questions.height, **called, **objective.notes(trainer)}
+    _write_last(job.output / NOTES_FILE, notes)
     reporter.line(f"adapter of {job.stage} saved ({time.monotonic() - started:.0f} s)")
 
 

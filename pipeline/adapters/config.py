@@ -1,5 +1,6 @@
 """Settings of this room's stage."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -11,6 +12,8 @@ class TrainingConfig(Section):
     """LoRA training, whatever its objective (re-implementation's settings)."""
 
     immaterial: ClassVar[frozenset[str]] = frozenset({"activation_checkpointing"})
+    variants: ClassVar[Mapping[str, str]] = {}
+    """Setting that tells an objective's variants apart, by the objective; where there are any."""
 
     objective: str
     """What is trained for, one of training.objectives.OBJECTIVES."""
@@ -42,6 +45,14 @@ class TrainingConfig(Section):
     """Names of the adapted linear layers."""
     seed: int = 0
     """Seed of adapter weights, data order and sampling."""
+
+    @property
+    def label(self) -> str:
+        """What tables call the method: the objective, and its variant in brackets unless that is the default."""
+        setting = self.variants.get(self.objective)
+        variant = getattr(self, setting) if setting else None
+        is_default = setting is None or variant == type(self).model_fields[setting].default
+        return self.objective if is_default else f"{self.objective} ({variant})"
 
 
 class DistillationConfig(TrainingConfig):

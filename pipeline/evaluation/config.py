@@ -6,7 +6,7 @@ from pipeline.section import Section
 
 
 class EvaluationConfig(Section):
-    """Untouched, fine-tuned and distilled model on held-out questions; the only stage that reads gold labels."""
+    """The contenders on held-out questions. Besides this stage only ``ceiling_adapter`` reads gold labels."""
 
     n_resamples: int = Field(default=2_000, ge=100)
     """Bootstrap resamples of questions."""

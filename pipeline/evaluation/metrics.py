@@ -5,7 +5,7 @@ that holds question q ``w[q]`` times is ``sum_j |w @ parts[:, j]| / (w @ weight)
 calibration error has one signed gap per bin. All resamples are therefore one matrix product.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,10 @@ from pipeline.evaluation.calibration import N_BINS, Floats, bin_index
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.schemas import METRICS, PREDICTIONS
+from pipeline.predictions.contenders import differences, in_order
 from pipeline.seeding import derive_seed
 from pipeline.table import conform
 
-UNTOUCHED, SFT, DISTILLED = MODELS = "untouched", "sft", "distilled"
-DIFFERENCES: Mapping[str, tuple[str, str]] = {
-    f"{one} - {other}": (one, other) for one, other in ((DISTILLED, UNTOUCHED), (DISTILLED, SFT))
-}
-"""Models that are compared, by the name of their paired difference."""
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
 METRIC_NAMES = ("avg_at_k", "maj_at_k", "ece_option", "ece_vote", "brier_option", "brier_vote")
 _BLOCK = 4_000_000  # question counts drawn at once; bounds memory, never results
@@ -49,8 +45,8 @@ class _Estimate:
 def summarise(predictions: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
     """Return all figures of all models and tests, with percentile bootstrap intervals clustered by question.
 
-    Where two models to be compared (DIFFERENCES) answered the same questions, their paired difference is taken on the
-    same resampled questions. The metrics ``*_option`` are left out where no rollout has option probabilities; their
+    Where two models to be compared (``differences``) answered the same questions, their paired difference is taken on
+    the same resampled questions. The metrics ``*_option`` are left out where no rollout has option probabilities; their
     ``n`` counts the questions that have them. The result depends neither on the order of the rows nor on which other
     models and tests the table holds.
 
@@ -68,7 +64,7 @@ def summarise(predictions: pl.DataFrame, config: EvaluationConfig) -> pl.DataFra
     if checked.is_empty():
         raise CurationError("evaluation: there are no predictions to summarise: grade at least one model first")
     rows: list[dict[str, object]] = []
-    for split in _in_order(checked["split"], (IN_DOMAIN, OUT_OF_DOMAIN)):
+    for split in sorted(set(checked["split"])):  # the test of the domain first
         test = checked.filter(pl.col("split") == split)
         k = _samples_per_question(test, split)
         for model, estimates in _estimate_models(test, config, split).items():
@@ -83,19 +79,15 @@ def summarise(predictions: pl.DataFrame, config: EvaluationConfig) -> pl.DataFra
 def _estimate_models(test: pl.DataFrame, config: EvaluationConfig, split: str) -> dict[str, dict[str, _Estimate]]:
     asked: dict[str, pl.Series] = {}
     estimates: dict[str, dict[str, _Estimate]] = {}
-    for model in _in_order(test["model"], MODELS):
+    for model in in_order(test["model"]):
         answered = test.filter(pl.col("model") == model)
         asked[model] = answered["id"].unique().sort()
         estimates[model] = _bootstrap(_question_sums(answered), config, split)
-    for difference, (one, other) in DIFFERENCES.items():
-        if {one, other} <= asked.keys() and asked[one].equals(asked[other]):
+    for difference, (one, other) in differences(asked).items():
+        if asked[one].equals(asked[other]):
             before, after = estimates[other], estimates[one]
             estimates[difference] = {name: after[name] - before[name] for name in before if name in after}
     return estimates
-
-
-def _in_order(names: Iterable[str], first: Sequence[str]) -> list[str]:
-    return sorted(set(names), key=lambda name: (first.index(name) if name in first else len(first), name))
 
 
 def _samples_per_question(test: pl.DataFrame, split: str) -> int:

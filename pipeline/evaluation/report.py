@@ -1,7 +1,8 @@
 """What evaluation tells people: the table of figures, the reliability diagram and the written report."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,9 @@ from matplotlib.figure import Figure
 from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import N_BINS, bin_index, expected_calibration_error
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
-from pipeline.evaluation.metrics import (
-    DIFFERENCES,
-    DISTILLED,
-    IN_DOMAIN,
-    METRIC_NAMES,
-    OUT_OF_DOMAIN,
-    SFT,
-    UNTOUCHED,
-)
+from pipeline.evaluation.metrics import IN_DOMAIN, METRIC_NAMES, OUT_OF_DOMAIN
 from pipeline.plots import figure_png
+from pipeline.predictions.contenders import compared, contender_of, in_order
 
 _LABELS = {
     "avg_at_k": "accuracy (Avg@{k}), %",
@@ -33,14 +27,12 @@ _LABELS = {
 }
 _SPLITS = {IN_DOMAIN: "In-domain", OUT_OF_DOMAIN: "Out-of-domain"}
 _MISSING = "-"
-_STYLES = {UNTOUCHED: ("#0072B2", "o"), SFT: ("#009E73", "^"), DISTILLED: ("#D55E00", "s")}
 _METHOD = f"""\
 Each figure is followed by its percentile bootstrap interval in brackets: questions are resampled with all their
 samples, so that samples of one question do not count as independent. A difference is taken on the same resampled
 questions; it is the figure to judge by, since both models answered the same questions.
 
-- *{UNTOUCHED}* is the model as it came, *{DISTILLED}* the same after on-policy self-distillation, *{SFT}* the same
-  fine-tuned on its own majority responses to those of the same training questions that have a majority.
+{{models}}
 - Avg@k: mean over questions of the share of right samples. Maj@k: whether the leading answer of k samples is right; a
   tie counts as the share of the tied answers that are right. Samples without an answer are wrong.
 - ECE: expected calibration error, {N_BINS} equal-width bins, the last one closed. Brier: mean squared difference of
@@ -62,7 +54,7 @@ def render_table(metrics: pl.DataFrame) -> str:
     Accuracies are in percent with one decimal, ECE and Brier with three. Figures that were not computed show "-".
     """
     models = metrics["model"].unique(maintain_order=True).to_list()
-    models.sort(key=lambda model: model in DIFFERENCES)  # stable: differences last
+    models.sort(key=lambda model: compared(model) is not None)  # stable: differences last
     rows = [["", *models, "n"]]
     for split in metrics["split"].unique(maintain_order=True):
         for name in METRIC_NAMES:
@@ -85,9 +77,9 @@ def reliability_diagram(predictions: pl.DataFrame) -> bytes:
     probability if all models have it, else the vote share. Raises CurationError without in-domain predictions.
     """
     test = predictions.filter(pl.col("split") == IN_DOMAIN)
-    models = [model for model in _STYLES if model in set(test["model"])]
+    models = in_order(test["model"])
     if not models:
-        raise CurationError(f"reliability diagram: no '{IN_DOMAIN}' predictions of {' or '.join(_STYLES)}: grade one")
+        raise CurationError(f"reliability diagram: no '{IN_DOMAIN}' predictions: grade a model first")
     table, confidence = option_confidence(test), "option probability, mean over samples"
     if not set(models) <= set(table["model"]):
         table, confidence = vote_confidence(test), "vote share"
@@ -107,7 +99,9 @@ def reliability_diagram(predictions: pl.DataFrame) -> bytes:
     return figure_png(figure)
 
 
-def write_report(metrics: pl.DataFrame, predictions: pl.DataFrame, provenance: Mapping[str, Any]) -> str:
+def write_report(
+    metrics: pl.DataFrame, predictions: pl.DataFrame, provenance: Mapping[str, Any], methods: Mapping[str, str]
+) -> str:
     """Return the report as Markdown that stands on its own.
 
     Args:
@@ -115,6 +109,7 @@ def write_report(metrics: pl.DataFrame, predictions: pl.DataFrame, provenance: M
         predictions: the rows of schema PREDICTIONS that they summarise.
         provenance: what determined the figures, printed as it is (config section, model and data digests);
             ``command`` is the command that makes them again, ``lift`` what was said before the training.
+        methods: how each model that has an adapter was trained, by what it is called.
     """
     command = provenance.get("command")
     facts = [f"- {key}: {_plain(value)}" for key, value in provenance.items() if key not in ("command", "lift")]
@@ -130,7 +125,7 @@ def write_report(metrics: pl.DataFrame, predictions: pl.DataFrame, provenance: M
     sections = {
         "Result": "\n".join(verdicts),
         "Figures": render_table(metrics),
-        "How to read them": _METHOD,
+        "How to read them": _METHOD.format(models=_describe(in_order(predictions["model"]), methods)),
         "Answers found": _answers_table(predictions),
         "Caveats": _CAVEATS,
         "How to reproduce": "\n".join([*sizes, *facts]) + (f"\n\n```\n{command}\n```" if command else ""),
@@ -144,7 +139,7 @@ def _draw_bins(axes: Axes, table: pl.DataFrame, model: str) -> None:
     counts = np.bincount(bins, minlength=N_BINS)
     filled = counts > 0
     x, y = (np.bincount(bins, weights=of, minlength=N_BINS)[filled] / counts[filled] for of in (confidence, correct))
-    color, marker = _STYLES[model]
+    color, marker = contender_of(model).color, contender_of(model).marker
     label = f"{model}, ECE {expected_calibration_error(confidence, correct):.3f}"
     axes.plot(x, y, color=color, linewidth=1)
     axes.scatter(x, y, s=10 + 300 * counts[filled] / counts.sum(), color=color, marker=marker, alpha=0.7, label=label)
@@ -152,7 +147,7 @@ def _draw_bins(axes: Axes, table: pl.DataFrame, model: str) -> None:
 
 def _cell(row: Mapping[str, Any]) -> str:
     scale, decimals = (100, 1) if row["metric"].endswith("_at_k") else (1, 3)
-    sign = "+" if row["model"] in DIFFERENCES else ""
+    sign = "+" if compared(row["model"]) else ""
     value, low, high = (f"{scale * row[key]:{sign}z.{decimals}f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
@@ -160,10 +155,11 @@ def _cell(row: Mapping[str, Any]) -> str:
 def _verdicts(metrics: pl.DataFrame) -> list[str]:
     """Return one sentence per comparison and test for accuracy and for calibration (by options if they have it)."""
     lines = []
-    for difference, (one, other) in DIFFERENCES.items():
-        compared = metrics.filter(pl.col("model") == difference)
-        for split in compared["split"].unique(maintain_order=True):
-            rows = {row["metric"]: row for row in compared.filter(pl.col("split") == split).to_dicts()}
+    pairs = {name: pair for name in metrics["model"].unique(maintain_order=True) if (pair := compared(name))}
+    for difference, (one, other) in pairs.items():
+        figures = metrics.filter(pl.col("model") == difference)
+        for split in figures["split"].unique(maintain_order=True):
+            rows = {row["metric"]: row for row in figures.filter(pl.col("split") == split).to_dicts()}
             for name in ("avg_at_k", "ece_option" if "ece_option" in rows else "ece_vote"):
                 row = rows[name]
                 label = f"{_SPLITS.get(split, split)} {_LABELS[name].format(k=row['k'])}"
@@ -177,6 +173,15 @@ def _verdict(row: Mapping[str, Any], one: str, other: str) -> str:
     else:
         outcome, sure = f"{one} is {'above' if row['value'] > 0 else 'below'} {other}", "excludes"
     return f"{outcome}; difference {_cell(row)}, which {sure} zero."
+
+
+def _describe(models: Iterable[str], methods: Mapping[str, str]) -> str:
+    """Return an item of a list for each model: what it is, and how it was trained."""
+    items = []
+    for model in models:
+        trained = f", by {methods[model]}" if model in methods else ""
+        items.append(fill(f"- *{model}*: {contender_of(model).described}{trained}", 120, subsequent_indent="  "))
+    return "\n".join(items)
 
 
 def _answers_table(predictions: pl.DataFrame) -> str:

@@ -1,27 +1,25 @@
 """The stage ``evaluation``: read the answers of all models, grade them, and write tables and report."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any
 
 import polars as pl
 
 from pipeline.answers.read import read_answers
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.grade import grade
-from pipeline.evaluation.metrics import DISTILLED, IN_DOMAIN, OUT_OF_DOMAIN, SFT, UNTOUCHED, summarise
+from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN, summarise
 from pipeline.evaluation.report import reliability_diagram, render_table, write_report
 from pipeline.models import load_tokenizer
+from pipeline.predictions.contenders import CONTENDERS
 from pipeline.stage import Task
 from pipeline.store.artifact import Artifact
-
-_PREDICTIONS: Final = {UNTOUCHED: "base_predictions", SFT: "rival_predictions", DISTILLED: "distilled_predictions"}
 
 
 def run(task: Task[EvaluationConfig]) -> None:
     """Write the tables ``predictions`` and ``metrics``, ``report.md`` and ``reliability.png``."""
     tokenizer, writer, graded = load_tokenizer(task.model), task.writer, []
-    models = {name: task.inputs[artifact] for name, artifact in _PREDICTIONS.items()}
-    models = {name: artifact for name, artifact in models.items() if "skipped" not in artifact.manifest.notes}
+    models, notes = _contenders(task.inputs)
     for split in (IN_DOMAIN, OUT_OF_DOMAIN):
         questions = task.inputs["tests"].read(split)
         gold = _gold(task.inputs, split, questions)
@@ -36,17 +34,15 @@ def run(task: Task[EvaluationConfig]) -> None:
     provenance = {
         "model": task.model.path,
         "pool questions": task.inputs["pool"].manifest.rows["pool"],
-        "training questions": {
-            name: artifact.manifest.notes.get("training_questions")
-            for name, artifact in models.items()
-            if name != UNTOUCHED
-        },
+        "training questions": {name: found["training_questions"] for name, found in notes.items()},
         "lift": lift.get("verdict") or lift["skipped"],
         "pseudo-labels that agree with gold": _pseudo_label_accuracy(task.inputs),
         "evaluation": task.section.model_dump(mode="json"),
         "command": task.command(),
     }
-    (writer.folder / "report.md").write_text(write_report(metrics, predictions, provenance), encoding="utf-8")
+    methods = {name: f"{found['title']}. {' '.join(found['summary'].split())}" for name, found in notes.items()}
+    report = write_report(metrics, predictions, provenance, methods)
+    (writer.folder / "report.md").write_text(report, encoding="utf-8")
     (writer.folder / "reliability.png").write_bytes(reliability_diagram(predictions))
     writer.notes = {"table": render_table(metrics)}
 
@@ -54,6 +50,19 @@ def run(task: Task[EvaluationConfig]) -> None:
 def plot(evaluation: Artifact) -> bytes:
     """Return the reliability diagram."""
     return (evaluation.folder / "reliability.png").read_bytes()
+
+
+def _contenders(inputs: Mapping[str, Artifact]) -> tuple[dict[str, Artifact], dict[str, dict[str, Any]]]:
+    """Return predictions, and the notes of adapters, by what their models are called; those left out are not there."""
+    predictions, adapters = {}, {}
+    for contender in CONTENDERS:
+        notes = inputs[contender.adapter[0]].manifest.notes if contender.trained else {}
+        if "skipped" not in notes:
+            label = contender.label or notes["label"]
+            predictions[label] = inputs[contender.predictions]
+            if contender.trained:
+                adapters[label] = notes
+    return predictions, adapters
 
 
 def _gold(inputs: Mapping[str, Artifact], split: str, questions: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,11 @@ import pyarrow as pa
 from pipeline.table import FLOATS, ID, SAMPLE, TEXT, table
 
 PREDICTIONS = table(
-    model=(TEXT, False, "untouched, sft or distilled"),
+    model=(
+        TEXT,
+        False,
+        "what the model is called: untouched, distilled, ceiling (gold), or the rival's method, such as sft",
+    ),
     split=(TEXT, False, "in_domain or out_of_domain"),
     id=ID,
     sample=SAMPLE,
@@ -17,7 +21,7 @@ PREDICTIONS = table(
 )
 
 METRICS = table(
-    model=(TEXT, False, "a model, or a paired difference: distilled - untouched, distilled - sft"),
+    model=(TEXT, False, "a model, or a paired difference such as distilled - untouched"),
     split=(TEXT, False, "in_domain or out_of_domain"),
     metric=(TEXT, False, "avg_at_k, maj_at_k, ece_option, ece_vote, brier_option, brier_vote"),
     value=(pa.float64(), False, "estimate"),

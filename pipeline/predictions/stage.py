@@ -3,20 +3,21 @@
 from typing import Final
 
 from pipeline.predictions.config import PredictionsConfig
+from pipeline.predictions.contenders import CONTENDERS, Contender
 from pipeline.rollouts.config import SampledPrompts
 from pipeline.rollouts.schemas import ROLLOUTS
 from pipeline.stage import StageSpec
 
 
-def _spec(model: str, described: str, adapter: tuple[str, ...]) -> StageSpec:
+def _spec(contender: Contender) -> StageSpec:
     return StageSpec(
-        name=f"{model}_predictions",
+        name=contender.predictions,
         section=PredictionsConfig,
-        description=f"Responses of {described} to the tests.",
+        description=f"Responses of {contender.described} to the tests.",
         group="evaluation",
         tables={"in_domain": ROLLOUTS, "out_of_domain": ROLLOUTS},
         run="pipeline.predictions.run:run",
-        inputs=("tests", *adapter),
+        inputs=("tests", *contender.adapter),
         after=("rollouts",),  # whose settings it reads
         reads={"rollouts": SampledPrompts},
         uses_model=True,
@@ -25,6 +26,4 @@ def _spec(model: str, described: str, adapter: tuple[str, ...]) -> StageSpec:
     )
 
 
-BASE_PREDICTIONS: Final = _spec("base", "the untouched model", ())
-RIVAL_PREDICTIONS: Final = _spec("rival", "the model trained by the rival method", ("rival_adapter",))
-DISTILLED_PREDICTIONS: Final = _spec("distilled", "the distilled model", ("distilled_adapter",))
+PREDICTIONS_STAGES: Final = tuple(_spec(contender) for contender in CONTENDERS)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from pipeline.adapters.config import DistillationConfig
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.section import apply_override, parse_section
@@ -23,7 +24,8 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
     """Load a preset (a name, or the path of a YAML file) and apply ``section.key=value`` overrides.
 
     Values are read as YAML scalars or lists. What ``context_beliefs`` leaves open it takes from ``teacher_contexts``:
-    questions are chosen by the contexts that they are trained with. Raises ConfigError for an unknown preset, an
+    questions are chosen by the contexts that they are trained with. What ``ceiling_adapter`` leaves open it takes from
+    ``distilled_adapter``, so that the two differ in what the teacher is told. Raises ConfigError for an unknown preset, an
     unknown key (naming the nearest right one), a value out of range, or a rule whose signals are not sampled.
     """
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
@@ -41,13 +43,20 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
         apply_override(tree, override)
         where += f" --set {override}"
     _fill_beliefs(tree)
-    config = parse_section(Config, tree, where)
+    config = _fill_ceiling(parse_section(Config, tree, where))
     if config.curated_subset.rule in BELIEF_RULES and not config.context_beliefs.n_samples:
         raise ConfigError(
             f"{where}: curated_subset.rule = '{config.curated_subset.rule}' reads what the model answers with the "
             "teacher's context: set context_beliefs.n_samples, for instance to 4"
         )
     return config if seed is None else config.with_seed(seed)
+
+
+def _fill_ceiling(config: Config) -> Config:
+    ceiling = config.ceiling_adapter
+    taken = DistillationConfig.model_fields.keys() - {"objective"} - ceiling.model_fields_set
+    filled = ceiling.model_copy(update={name: getattr(config.distilled_adapter, name) for name in taken})
+    return config.model_copy(update={"ceiling_adapter": filled})
 
 
 def _fill_beliefs(tree: dict[str, Any]) -> None:
