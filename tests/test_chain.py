@@ -119,8 +119,8 @@ def test_what_lies_between_is_not_passed_over(run, put):
     """An adapter that is trained again is not evaluated by the responses of the one before."""
     for name in ("pool", "gold_labels", "pseudo_labels", "teacher_lift", "tests", "test_labels"):
         put(run, name)
-    put(run, "base_predictions")
-    put(run, "rival_predictions")
+    for name in ("base_predictions", "rival_adapter", "rival_predictions", "ceiling_adapter", "ceiling_predictions"):
+        put(run, name)
     put(run, "distilled_adapter", notes={"training_questions": 1}, training_log=[{"step": 1}])
     put(run, "distilled_predictions", inputs=["tests", "distilled_adapter"])
     spec = stage_of("evaluation")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.adapters.config import DistillationConfig
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.model_config import ModelConfig
@@ -30,6 +31,18 @@ def test_questions_are_chosen_by_the_contexts_that_they_are_trained_with():
     assert config.context_beliefs.max_teacher_tokens == config.teacher_contexts.max_teacher_tokens == 512
     other = load_config(overrides=["teacher_contexts.builder=lexical", "context_beliefs.builder=none"])
     assert (other.context_beliefs.builder, other.teacher_contexts.builder) == ("none", "lexical")
+
+
+def test_the_ceiling_is_trained_as_the_distilled_adapter_unless_told_otherwise():
+    config = load_config(overrides=["distilled_adapter.steps=7", "ceiling_adapter.micro_batch=2"], seed=3)
+    shared = DistillationConfig.model_fields.keys() - {"objective", "micro_batch"}
+    ceiling, distilled = (
+        section.model_dump(include=shared) for section in (config.ceiling_adapter, config.distilled_adapter)
+    )
+    assert ceiling == distilled
+    assert (ceiling["steps"], ceiling["seed"], distilled["learning_rate"]) == (7, 3, 1e-3)
+    assert (config.ceiling_adapter.micro_batch, config.distilled_adapter.micro_batch) == (2, 16)
+    assert (config.ceiling_adapter.objective, config.ceiling_adapter.enabled) == ("gold_context", False)
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,10 @@ SAMPLING = {
     "base_predictions",
     "rival_predictions",
     "distilled_predictions",
+    "ceiling_predictions",
 }
-PREDICTIONS = {"base_predictions", "rival_predictions", "distilled_predictions"}
-ADAPTERS = {"distilled_adapter", "rival_adapter"}
+PREDICTIONS = {"base_predictions", "rival_predictions", "distilled_predictions", "ceiling_predictions"}
+ADAPTERS = {"distilled_adapter", "rival_adapter", "ceiling_adapter"}
 LAYOUT = {"raw_pool", "pool", "tests"}
 OWN = {spec.key: {spec.name} for spec in STAGES} | {"predictions": PREDICTIONS}
 
@@ -115,10 +116,12 @@ EDITED: dict[str, set[str]] = {
     "pipeline/teacher/lexical.py": CONTEXTS,
     "pipeline/retrieval/exact.py": CONTEXTS,
     "pipeline/adapters/job.py": ADAPTERS,
-    "training/objectives/opsd.py": {"distilled_adapter"},
+    "training/objectives/opsd.py": {"distilled_adapter", "ceiling_adapter"},
+    "training/objectives/gold_context.py": {"ceiling_adapter"},
     "training/objectives/sft.py": {"rival_adapter"},
     "training/run.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,
+    "pipeline/predictions/contenders.py": {"evaluation"},
     "pipeline/evaluation/metrics.py": {"evaluation"},
     "pipeline/plots.py": {"evaluation"},
     "pipeline/section.py": EVERYTHING,

@@ -34,9 +34,17 @@ def test_references_lead_to_functions():
             assert reference is None or callable(resolve(reference)), reference
 
 
-def test_only_evaluation_reads_gold():
-    readers = {spec.name for spec in STAGES if {"gold_labels", "test_labels"} & {*spec.inputs, *spec.after}}
-    assert readers == {"evaluation"}
+def test_only_evaluation_and_the_ceiling_read_gold_and_the_ceiling_says_so():
+    readers = {
+        labels: {spec.name for spec in STAGES if labels in (*spec.inputs, *spec.after)}
+        for labels in ("gold_labels", "test_labels")
+    }
+    assert readers == {"gold_labels": {"ceiling_adapter", "evaluation"}, "test_labels": {"evaluation"}}
+    assert not Config().ceiling_adapter.enabled
+    marked = [spec.name for spec in STAGES if "from gold answers" in spec.description]
+    assert marked == ["ceiling_adapter", "ceiling_predictions"]
+    fed = {spec.name for spec in STAGES if {"ceiling_adapter", "ceiling_predictions"} & {*spec.inputs, *spec.after}}
+    assert fed == {"ceiling_predictions", "evaluation"}
     assert not any("quarantine" in spec.inputs for spec in STAGES)  # refused rows are kept as they are, answers too
 
 

@@ -25,8 +25,10 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
 
     Values are read as YAML scalars or lists. What ``context_beliefs`` leaves open it takes from ``teacher_contexts``:
     questions are chosen by the contexts that they are trained with. What ``ceiling_adapter`` leaves open it takes from
-    ``distilled_adapter``, so that the two differ in what the teacher is told. Raises ConfigError for an unknown preset, an
-    unknown key (naming the nearest right one), a value out of range, or a rule whose signals are not sampled.
+    ``distilled_adapter``, so that the two differ in what the teacher is told.
+
+    Raises ConfigError for an unknown preset, an unknown key (naming the nearest right one), a value out of range, or a
+    rule whose signals are not sampled.
     """
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
     if not path.is_file():

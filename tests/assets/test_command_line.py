@@ -26,7 +26,7 @@ def test_selections_name_artifacts_without_the_run():
     assert select("causal_check") == {"causal_check"}
     assert select("*pool") == {"raw_pool", "pool"}
     assert select("key:tests or key:test_labels") == {"tests", "test_labels"}
-    assert select("group:training") == {"distilled_adapter", "rival_adapter"}
+    assert select("group:training") == {"distilled_adapter", "rival_adapter", "ceiling_adapter"}
     assert select("*") == set(CATALOGUE)
 
 

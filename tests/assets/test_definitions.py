@@ -57,10 +57,15 @@ def test_every_run_has_assets_of_its_own():
         build_definitions("reference", run="a/b")
 
 
-@pytest.mark.parametrize("labels", ["gold_labels", "test_labels"])
-def test_only_evaluation_sees_gold(graph, labels):
+@pytest.mark.parametrize(
+    ("labels", "readers"),
+    [("gold_labels", {"ceiling_adapter", "ceiling_predictions", "evaluation"}), ("test_labels", {"evaluation"})],
+)
+def test_only_evaluation_and_the_ceiling_see_gold(graph, labels, readers):
     below = dg.AssetSelection.assets(dg.AssetKey(["reference", labels])).downstream(include_self=False)
-    assert names(below.resolve(graph)) == {"evaluation"}
+    assert names(below.resolve(graph)) == readers
+    for name in readers - {"evaluation"}:
+        assert "from gold answers" in graph.get(dg.AssetKey(["reference", name])).description
 
 
 def test_jobs_leave_out_what_must_be_asked_for_by_name():

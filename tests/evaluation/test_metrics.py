@@ -8,8 +8,9 @@ from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import expected_calibration_error
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
 from pipeline.evaluation.config import EvaluationConfig
-from pipeline.evaluation.metrics import DIFFERENCES, METRIC_NAMES, summarise
+from pipeline.evaluation.metrics import METRIC_NAMES, summarise
 from pipeline.evaluation.schemas import METRICS, PREDICTIONS
+from pipeline.predictions.contenders import compared
 from pipeline.table import conform
 
 CONFIG = EvaluationConfig(n_resamples=400)
@@ -190,13 +191,29 @@ def test_identical_models_differ_by_exactly_nothing():
     assert same.select("value", "low", "high").to_numpy().tolist() == [[0.0] * 3] * len(METRIC_NAMES)
 
 
-def test_distilled_is_compared_with_untouched_and_with_its_rival_question_by_question():
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (
+            ["distilled", "sft", "untouched"],
+            ["untouched", "sft", "distilled", "distilled - untouched", "distilled - sft"],
+        ),
+        (
+            ["ceiling (gold)", "distilled", "grpo (self_certainty)", "untouched"],
+            [
+                *("untouched", "grpo (self_certainty)", "distilled", "ceiling (gold)"),
+                *("distilled - untouched", "distilled - grpo (self_certainty)", "ceiling (gold) - distilled"),
+            ],
+        ),
+    ],
+)
+def test_distilled_is_compared_with_each_other_model_question_by_question(labels, expected):
     rng = np.random.default_rng(15)
-    tables = {model: simulated(rng, model=model) for model in ("distilled", "sft", "untouched")}
+    tables = {model: simulated(rng, model=model) for model in labels}
     metrics = summarise(pl.concat(tables.values()), CONFIG)
     models = metrics["model"].unique(maintain_order=True).to_list()
-    assert models == ["untouched", "sft", "distilled", "distilled - untouched", "distilled - sft"]
-    for difference, (one, other) in DIFFERENCES.items():
+    assert models == expected
+    for difference, (one, other) in ((name, pair) for name in models if (pair := compared(name))):
         for name in METRIC_NAMES:
             change, after, before = (figure(metrics, name, model)["value"] for model in (difference, one, other))
             assert change == pytest.approx(after - before)

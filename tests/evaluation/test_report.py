@@ -27,11 +27,18 @@ def row(model, split, question, sample, right, letters=True):
     }
 
 
-def all_models(splits=("in_domain", "out_of_domain"), letters=True):
-    """Untouched is right on 10 of 20 questions, its rival on 16, distilled on 15, two samples each."""
+METHODS = {
+    "sft": "fine-tuning on votes. The base model, fine-tuned.",
+    "distilled": "distillation. The base model, trained.",
+}
+
+
+def all_models(splits=("in_domain", "out_of_domain"), letters=True, rival="sft", ceiling=None):
+    """Untouched is right on 10 of 20 questions, its rival on 16, distilled on 15, a ceiling on 20, two samples each."""
     rows = [
         row(model, split, q, s, q < right, letters)
-        for model, right in (("untouched", 10), ("sft", 16), ("distilled", 15))
+        for model, right in (("untouched", 10), (rival, 16), ("distilled", 15), (ceiling, 20))
+        if model
         for split in splits
         for q in range(20)
         for s in range(2)
@@ -63,7 +70,7 @@ def test_table_marks_figures_that_one_model_lacks():
 def test_report_stands_on_its_own():
     table = all_models()
     provenance = {"command": "evaluate --seed 7", "evaluation": CONFIG.model_dump(), "model": "abc"}
-    text = write_report(summarise(table, CONFIG), table, provenance)
+    text = write_report(summarise(table, CONFIG), table, provenance, METHODS)
     for part in (
         "# Evaluation report",
         render_table(summarise(table, CONFIG)),
@@ -76,30 +83,55 @@ def test_report_stands_on_its_own():
         "- model: abc",
         "```\nevaluate --seed 7\n```",
         "percentile bootstrap",
+        "- *untouched*: the untouched model\n",
+        "- *sft*: the model trained by the rival method, by fine-tuning on votes. The base model, fine-tuned.\n",
+        "- *distilled*: the distilled model, by distillation. The base model, trained.\n- Avg@k",
         "## Caveats",
         "| In-domain | untouched | 100.0 | 100.0 |",
     ):
         assert part in text
 
 
+def test_another_rival_and_a_ceiling_stand_in_table_and_report_under_their_names():
+    rival, ceiling = "grpo (self_certainty)", "ceiling (gold)"
+    table = all_models(("in_domain",), rival=rival, ceiling=ceiling)
+    metrics = summarise(table, CONFIG)
+    lines = render_table(metrics).splitlines()
+    assert [cell.strip() for cell in lines[0].split("|")[2:-1]] == [
+        *("untouched", rival, "distilled", ceiling),
+        *("distilled - untouched", f"distilled - {rival}", f"{ceiling} - distilled", "n"),
+    ]
+    assert [cell.split()[0] for cell in lines[2].split("|")[2:-1]] == "50.0 80.0 75.0 100.0 +25.0 -5.0 +25.0 20".split()
+    text = write_report(metrics, table, {}, {rival: "reinforcement.", ceiling: "distillation from gold answers."})
+    for part in (
+        f"accuracy (Avg@2), %: distilled and {rival} show no difference",
+        f"accuracy (Avg@2), %: {ceiling} is above distilled; difference +25.0 [",
+        f"- *{rival}*: the model trained by the rival method, by reinforcement.",
+        f"- *{ceiling}*: the model distilled from gold answers (a ceiling), by distillation from gold answers.",
+        f"| In-domain | {ceiling} | 100.0 | 100.0 |",
+    ):
+        assert part in text
+    assert "sft" not in text
+
+
 def test_report_claims_no_change_when_the_interval_includes_zero():
     table = all_models(("in_domain",), letters=False)
     same = table.filter(pl.col("model") == "untouched")
     table = pl.concat([same, same.with_columns(model=pl.lit("distilled"))])
-    text = write_report(summarise(table, CONFIG), table, {})
+    text = write_report(summarise(table, CONFIG), table, {}, METHODS)
     assert "In-domain accuracy (Avg@2), %: distilled and untouched show no difference" in text
     assert "In-domain ECE, vote share: distilled and untouched show no difference" in text
     assert "sft show" not in text
-    assert "No comparison" in write_report(summarise(same, CONFIG), same, {})
+    assert "No comparison" in write_report(summarise(same, CONFIG), same, {}, {})
 
 
 @pytest.mark.parametrize("letters", [True, False])
 def test_reliability_diagram_is_the_same_bytes_each_time(letters):
-    table = all_models(letters=letters)
+    table = all_models(letters=letters, ceiling="ceiling (gold)")
     image = reliability_diagram(table)
     assert image.startswith(PNG)
     assert image == reliability_diagram(table.reverse())
-    for model in ("untouched", "sft", "distilled"):
+    for model in ("untouched", "sft", "distilled", "ceiling (gold)"):
         assert image != reliability_diagram(table.filter(pl.col("model") != model))
 
 

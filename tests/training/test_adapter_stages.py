@@ -4,16 +4,16 @@ import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
+from typing import ClassVar, get_args
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.adapters.config import RivalAdapterConfig
+from pipeline.adapters.config import CeilingAdapterConfig, RivalAdapterConfig, TrainingConfig
 from pipeline.adapters.job import read_job
 from pipeline.adapters.schemas import TRAINING_LOG
-from pipeline.adapters.stage import DISTILLED_ADAPTER, RIVAL_ADAPTER
+from pipeline.adapters.stage import CEILING_ADAPTER, DISTILLED_ADAPTER, RIVAL_ADAPTER
 from pipeline.errors import TrainingError
 from pipeline.model_config import ModelConfig
 from pipeline.stage import resolve
@@ -21,7 +21,7 @@ from pipeline.table import conform
 from training.objectives import OBJECTIVES, load_objective
 
 WORK = f".work-{os.getpid()}"
-STAGES = (DISTILLED_ADAPTER, RIVAL_ADAPTER)
+STAGES = (DISTILLED_ADAPTER, RIVAL_ADAPTER, CEILING_ADAPTER)
 LOG = pl.DataFrame(
     [(step, 1 / step, 1e-3, 0.5, 7.0) for step in (1, 2, 3)],
     schema=pl.DataFrame(TRAINING_LOG.empty_table()).schema,
@@ -50,7 +50,8 @@ def leave_adapter(command):
 
 def task_for(spec, folder, launch, section=None):
     return SimpleNamespace(
-        section=section or spec.section(steps=3),
+        section=section
+        or spec.section(steps=3, **({"enabled": True} if "enabled" in spec.section.model_fields else {})),
         inputs={
             name: SimpleNamespace(folder=folder.parent / name, manifest=SimpleNamespace(digest=f"digest of {name}"))
             for name in spec.inputs
@@ -95,10 +96,14 @@ def test_the_process_gets_its_job_and_its_files_become_the_artifact(spec, tmp_pa
     assert task.writer.notes == {"training_questions": 6}
 
 
-def test_a_rival_that_is_not_wanted_is_an_empty_artifact_without_a_process(tmp_path):
-    task = task_for(RIVAL_ADAPTER, tmp_path, launch=None, section=RivalAdapterConfig(enabled=False))
-    resolve(RIVAL_ADAPTER.run)(task)
-    assert task.writer.notes == {"skipped": "rival_adapter.enabled is false"}
+@pytest.mark.parametrize(
+    ("spec", "section"),
+    [(RIVAL_ADAPTER, RivalAdapterConfig(enabled=False)), (CEILING_ADAPTER, CeilingAdapterConfig())],
+)
+def test_an_adapter_that_is_not_wanted_is_an_empty_artifact_without_a_process(spec, section, tmp_path):
+    task = task_for(spec, tmp_path, launch=None, section=section)
+    resolve(spec.run)(task)
+    assert task.writer.notes == {"skipped": f"{spec.name}.enabled is false"}
     assert task.writer.tables == {}
     assert list(tmp_path.iterdir()) == []
 
@@ -118,6 +123,17 @@ def test_what_a_process_leaves_that_fails_or_does_not_finish_is_no_adapter(tmp_p
             resolve(DISTILLED_ADAPTER.run)(task)
         assert (task.writer.tables, task.writer.notes) == ({}, {})
         assert [path.name for path in tmp_path.iterdir()] == [WORK]
+
+
+def test_a_method_is_called_by_its_objective_and_by_what_sets_it_apart():
+    class Variants(TrainingConfig):
+        variants: ClassVar = {"grpo": "reward"}
+        reward: str = "majority"
+
+    assert RivalAdapterConfig().label == "sft"
+    assert Variants(objective="grpo").label == "grpo"
+    assert Variants(objective="grpo", reward="self_certainty").label == "grpo (self_certainty)"
+    assert Variants(objective="sft", reward="self_certainty").label == "sft"
 
 
 def test_the_curve_is_drawn_from_the_log_and_the_same_every_time():
