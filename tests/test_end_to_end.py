@@ -13,7 +13,6 @@ from assets.__main__ import materialize
 from pipeline import chain
 from pipeline.chain import run_chain
 from pipeline.errors import SourceError
-from pipeline.evaluation.metrics import DIFFERENCES, MODELS
 from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import load_config
 from pipeline.stages import CATALOGUE, STAGES, open_store, stage_of
@@ -47,6 +46,12 @@ def done(tmp_path_factory):
     run = open_store(tmp_path_factory.mktemp("data")).run("slice")
     config = load_config(overrides=SLICE)
     return run, config, materialize("reference", config, run)
+
+
+def columns(run):
+    """Return the columns of figures in the table that a run shows."""
+    header = run.require("evaluation").manifest.notes["table"].splitlines()[0]
+    return [cell.strip() for cell in header.split("|")[2:-1]]
 
 
 def test_every_artifact_is_there_with_its_rows(done):
@@ -150,20 +155,25 @@ def test_adapter_and_report_are_files_for_people(done):
         settings = json.loads((adapter / "adapter_config.json").read_text())
         assert settings["base_model_name_or_path"] == "data/reference/model"
     metrics = run.require("evaluation").read("metrics")
-    assert set(metrics["model"]) == {*MODELS, *DIFFERENCES}
-    assert set(run.require("evaluation").read("predictions")["model"]) == set(MODELS)
+    models, differences = ["untouched", "sft", "distilled"], ["distilled - untouched", "distilled - sft"]
+    assert columns(run) == [*models, *differences, "n"]
+    assert set(metrics["model"]) == {*models, *differences}
+    assert set(run.require("evaluation").read("predictions")["model"]) == set(models)
     assert metrics.select((pl.col("low") <= pl.col("value")) & (pl.col("value") <= pl.col("high"))).to_series().all()
     report = (run.folder / "evaluation" / "report.md").read_text()
     assert "In-domain" in report
     assert "rival_adapter.steps=4" in report
     assert "tried without gold before the training: cannot tell: " in report
+    assert "- *sft*: the model trained by the rival method, by fine-tuning on majority votes. " in report
+    assert "- *distilled*: the distilled model, by on-policy self-distillation. " in report
+    assert "gold answers" not in report
 
 
 def test_fine_tuning_takes_the_selected_questions_that_have_a_majority(done):
     run, _, _ = done
     majority = run.require("pseudo_labels").read().filter(pl.col("state") == "majority")
     selected = run.require("curated_subset").read().filter("selected").join(majority, on="id", how="semi")
-    assert run.require("rival_adapter").manifest.notes == {"training_questions": len(selected)}
+    assert run.require("rival_adapter").manifest.notes["training_questions"] == len(selected)
     assert run.require("rival_adapter").read()["step"].to_list() == [1, 2, 3, 4]
 
 
@@ -180,6 +190,27 @@ def test_the_rival_can_be_left_out(done):
         "distilled",
         "distilled - untouched",
     }
+    assert all(outcome.cached for outcome in run_chain(config, run).values())
+
+
+def test_the_ceiling_is_trained_where_it_is_asked_for_and_marked_wherever_it_shows(done):
+    run, config, _ = done
+    assert run.require("ceiling_adapter").manifest.notes == {"skipped": "ceiling_adapter.enabled is false"}
+    assert run.require("ceiling_predictions").manifest.rows == {"in_domain": 0, "out_of_domain": 0}
+    asked = load_config(overrides=[*SLICE, "ceiling_adapter.enabled=true"])
+    outcomes = run_chain(asked, run)
+    made = {name for name, outcome in outcomes.items() if not outcome.cached}
+    assert made == {"ceiling_adapter", "ceiling_predictions", "evaluation"}
+    assert outcomes["ceiling_adapter"].artifact.read()["step"].to_list() == [1, 2, 3, 4]
+    assert columns(run) == [
+        *("untouched", "sft", "distilled", "ceiling (gold)"),
+        *("distilled - untouched", "distilled - sft", "ceiling (gold) - distilled", "n"),
+    ]
+    card = (run.folder / "ceiling_adapter" / "README.md").read_text()
+    report = (run.folder / "evaluation" / "report.md").read_text()
+    assert "- *ceiling (gold)*: the model distilled from gold answers (a ceiling), by " in report
+    assert "gold" in card.partition("## Lineage")[0].lower()
+    assert "No gold label" not in card
     assert all(outcome.cached for outcome in run_chain(config, run).values())
 
 
@@ -213,8 +244,8 @@ def test_gold_never_reaches_curation_or_training(done, tmp_path, change):
     source = tmp_path / "pool.jsonl"
     source.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
     other = open_store(tmp_path / "data").run("other")
-    run_chain(load_config(overrides=[*SLICE, f"raw_pool.path={source}"]), other, last="rival_adapter")
-    for name in (*CURATION, *ADAPTERS):
+    run_chain(load_config(overrides=[*SLICE, f"raw_pool.path={source}"]), other, last="ceiling_adapter")
+    for name in (*CURATION, *ADAPTERS, "ceiling_adapter"):  # the ceiling is empty unless it is asked for
         folder = run.require(name).folder
         files = [p.relative_to(folder) for p in sorted(folder.rglob("*")) if p.is_file()]
         for file in (file for file in files if file.name not in {"manifest.json", "README.md"}):

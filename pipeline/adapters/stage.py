@@ -59,5 +59,5 @@ CEILING_ADAPTER: Final = adapter_stage(
     name="ceiling_adapter",
     section=CeilingAdapterConfig,
     description="LoRA adapter distilled from gold answers, a ceiling; reads gold. Empty unless it is asked for.",
-    inputs=("pool", "curated_subset", "gold_labels"),
+    inputs=("teacher_contexts", "gold_labels"),
 )

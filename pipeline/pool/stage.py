@@ -14,7 +14,8 @@ RAW_POOL_STAGE: Final = StageSpec(
     tables={"raw_pool": RAW_POOL},
     companions={
         "gold_labels": Companion(
-            {"gold_labels": GOLD_LABELS}, "Gold answers where the source has them; only evaluation reads them."
+            {"gold_labels": GOLD_LABELS},
+            "Gold answers where the source has them; only evaluation and the ceiling read them.",
         ),
         "quarantine": Companion(
             {"quarantine": QUARANTINE}, "Refused rows with reasons.", plot="pipeline.pool.plot:refusal_reasons"
