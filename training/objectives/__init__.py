@@ -14,6 +14,7 @@ from training.objectives.objective import Objective
 OBJECTIVES: Final[Mapping[str, str]] = {
     "opsd": "training.objectives.opsd",
     "sft": "training.objectives.sft",
+    "gold_context": "training.objectives.gold_context",
 }
 """Module of each objective by the name that stands in the job.
 
