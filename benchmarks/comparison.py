@@ -25,8 +25,8 @@ from benchmarks.machine import describe_machine
 from benchmarks.reference import BUILDER, SAME_SUBJECT, WORLDS, ReferenceRun
 from benchmarks.summary import Study, markdown
 from pipeline.digests import digest_json
-from pipeline.evaluation.metrics import UNTOUCHED
 from pipeline.fingerprint import reachable_code
+from pipeline.predictions.contenders import UNTOUCHED
 from pipeline.reference.make import make_world
 from pipeline.seeding import derive_seed
 from pipeline.store.artifact import Artifact

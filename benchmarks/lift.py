@@ -28,6 +28,7 @@ from pipeline.evaluation.confidence import vote_confidence
 from pipeline.evaluation.grade import grade
 from pipeline.markdown import markdown_table
 from pipeline.models import load_model
+from pipeline.predictions.contenders import CONTENDERS
 from pipeline.presets import load_config
 from pipeline.rollouts.sample import Asking, sample_rollouts
 from pipeline.seeding import derive_seed
@@ -42,8 +43,8 @@ ARMS = (
 """Selection rule and context builder."""
 N_SAMPLES = 4
 """Fresh responses per question and side, from which the gains are told."""
-TRAINING = ("tests", "rival_adapter", "distilled_adapter")
-EVALUATION = ("base_predictions", "rival_predictions", "distilled_predictions", "evaluation")
+TRAINING = ("tests", *(name for contender in CONTENDERS for name in contender.adapter))
+EVALUATION = (*(contender.predictions for contender in CONTENDERS), "evaluation")
 
 
 @dataclass(frozen=True)

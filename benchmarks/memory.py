@@ -189,7 +189,7 @@ def hours(shape: str, n_weights: int, n_teacher: int, options: argparse.Namespac
     student = options.prompt_tokens + n_new
     rows = RolloutsConfig().batch_tokens // student
     n_rollouts = options.questions * RolloutsConfig().n_samples
-    n_predictions = 3 * options.test_questions * PredictionsConfig().n_samples  # untouched, sft, distilled
+    n_predictions = 3 * options.test_questions * PredictionsConfig().n_samples  # untouched, rival, distilled
     # Two operations per weight and token, twice that for a gradient that passes frozen weights.
     distillation = 2 * n_weights * n_batch * (n_teacher + 2 * student) / OPERATIONS_PER_SECOND + n_new * token_step
     return {

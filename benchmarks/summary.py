@@ -16,8 +16,9 @@ from scipy import stats
 
 from pipeline.evaluation.calibration import N_BINS, bin_index, expected_calibration_error
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
-from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN, UNTOUCHED
+from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN
 from pipeline.markdown import markdown_table
+from pipeline.predictions.contenders import UNTOUCHED
 
 Cells = Mapping[tuple[int, int], Path]
 Floats = npt.NDArray[np.float64]

@@ -23,6 +23,16 @@ def test_every_objective_can_be_had_by_its_name(name):
     assert objective.summary
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_says_whether_it_read_gold(name):
+    """Title and summary are what model card and report say of it."""
+    objective = load_objective(name)
+    reads_gold = name == "gold_context"
+    assert ("gold_labels" in objective.inputs) == reads_gold
+    assert ("gold" in objective.title) == reads_gold
+    assert ("No gold label" in objective.summary) != reads_gold
+
+
 def test_every_file_of_an_objective_is_in_the_registry():
     files = {f"training.objectives.{path.stem}" for path in FOLDER.glob("*.py")}
     assert files - {"training.objectives.__init__", "training.objectives.objective"} == set(OBJECTIVES.values())
