@@ -9,7 +9,7 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets.__main__ import materialize
+from assets.__main__ import _print_summary, materialize
 from pipeline import chain
 from pipeline.chain import run_chain
 from pipeline.errors import SourceError
@@ -75,6 +75,15 @@ def test_every_artifact_is_there_with_its_rows(done):
     for name in cached:
         for table in CATALOGUE[name]:
             run.require(name).read(table)
+
+
+def test_the_summary_shows_the_comparison_and_what_there_is(done, capsys):
+    run, _, cached = done
+    _print_summary(run, cached)
+    shown = capsys.readouterr().out
+    assert run.require("evaluation").manifest.notes["table"] in shown
+    listed = {line.split("/")[-2] for line in shown.splitlines() if line.endswith(".parquet")}
+    assert listed == set(cached) - {"ceiling_adapter", "ceiling_predictions"}
 
 
 def test_nothing_unchanged_is_computed_again(done):

@@ -21,7 +21,7 @@ from pipeline.errors import ArtifactError, ConfigError, TrainingError
 from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
 from pipeline.paths import PROJECT_ROOT
-from training.objectives import OBJECTIVES
+from training.objectives import OBJECTIVES, load_objective
 from training.reporting import ProgressCallback, Reporter
 from training.run import train
 
@@ -82,6 +82,11 @@ def test_a_job_leaves_its_files_and_says_nothing_but_its_progress(runs):
     assert set(digests(job.output)) == adapter | {"training_log.parquet", "notes.json"}
     notes = json.loads((job.output / "notes.json").read_text())
     assert notes.pop("training_questions") == 6
+    assert [notes.pop(name) for name in ("label", "title", "summary")] == [
+        job.objective,
+        load_objective(job.objective).title,
+        load_objective(job.objective).summary,
+    ]
     assert set(notes) == ({"teacher_error_bound"} if job.stage == "distilled_adapter" else set())
     assert all(0 <= bound < 0.01 for bound in notes.values())
     assert pq.read_schema(job.output / "training_log.parquet").equals(TRAINING_LOG, check_metadata=True)
