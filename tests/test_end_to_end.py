@@ -173,8 +173,8 @@ def test_adapter_and_report_are_files_for_people(done):
     assert "In-domain" in report
     assert "rival_adapter.steps=4" in report
     assert "tried without gold before the training: cannot tell: " in report
-    assert "- *sft*: the model trained by the rival method, by fine-tuning on majority votes. " in report
-    assert "- *distilled*: the distilled model, by on-policy self-distillation. " in report
+    assert "- *sft*, the model trained by the rival method: fine-tuning on majority votes. " in report
+    assert "- *distilled*, the distilled model: on-policy self-distillation. " in report
     assert "gold answers" not in report
 
 
@@ -217,7 +217,7 @@ def test_the_ceiling_is_trained_where_it_is_asked_for_and_marked_wherever_it_sho
     ]
     card = (run.folder / "ceiling_adapter" / "README.md").read_text()
     report = (run.folder / "evaluation" / "report.md").read_text()
-    assert "- *ceiling (gold)*: the model distilled from gold answers (a ceiling), by " in report
+    assert "- *ceiling (gold)*, the model distilled from gold answers (a ceiling): " in report
     assert "gold" in card.partition("## Lineage")[0].lower()
     assert "No gold label" not in card
     assert all(outcome.cached for outcome in run_chain(config, run).values())

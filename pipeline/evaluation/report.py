@@ -179,8 +179,8 @@ def _describe(models: Iterable[str], methods: Mapping[str, str]) -> str:
     """Return an item of a list for each model: what it is, and how it was trained."""
     items = []
     for model in models:
-        trained = f", by {methods[model]}" if model in methods else ""
-        items.append(fill(f"- *{model}*: {contender_of(model).described}{trained}", 120, subsequent_indent="  "))
+        trained = f": {methods[model]}" if model in methods else "."
+        items.append(fill(f"- *{model}*, {contender_of(model).described}{trained}", 120, subsequent_indent="  "))
     return "\n".join(items)
 
 

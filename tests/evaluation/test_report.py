@@ -83,9 +83,9 @@ def test_report_stands_on_its_own():
         "- model: abc",
         "```\nevaluate --seed 7\n```",
         "percentile bootstrap",
-        "- *untouched*: the untouched model\n",
-        "- *sft*: the model trained by the rival method, by fine-tuning on votes. The base model, fine-tuned.\n",
-        "- *distilled*: the distilled model, by distillation. The base model, trained.\n- Avg@k",
+        "- *untouched*, the untouched model.\n",
+        "- *sft*, the model trained by the rival method: fine-tuning on votes. The base model, fine-tuned.\n",
+        "- *distilled*, the distilled model: distillation. The base model, trained.\n- Avg@k",
         "## Caveats",
         "| In-domain | untouched | 100.0 | 100.0 |",
     ):
@@ -106,8 +106,8 @@ def test_another_rival_and_a_ceiling_stand_in_table_and_report_under_their_names
     for part in (
         f"accuracy (Avg@2), %: distilled and {rival} show no difference",
         f"accuracy (Avg@2), %: {ceiling} is above distilled; difference +25.0 [",
-        f"- *{rival}*: the model trained by the rival method, by reinforcement.",
-        f"- *{ceiling}*: the model distilled from gold answers (a ceiling), by distillation from gold answers.",
+        f"- *{rival}*, the model trained by the rival method: reinforcement.",
+        f"- *{ceiling}*, the model distilled from gold answers (a ceiling): distillation from gold answers.",
         f"| In-domain | {ceiling} | 100.0 | 100.0 |",
     ):
         assert part in text
