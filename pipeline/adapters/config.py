@@ -50,9 +50,9 @@ class TrainingConfig(Section):
     def label(self) -> str:
         """What tables call the method: the objective, and its variant in brackets unless that is the default."""
         setting = self.variants.get(self.objective)
-        variant = getattr(self, setting) if setting else None
-        is_default = setting is None or variant == type(self).model_fields[setting].default
-        return self.objective if is_default else f"{self.objective} ({variant})"
+        if setting is None or getattr(self, setting) == type(self).model_fields[setting].default:
+            return self.objective
+        return f"{self.objective} ({getattr(self, setting)})"
 
 
 class DistillationConfig(TrainingConfig):
