@@ -7,6 +7,7 @@ import pytest
 from pipeline.adapters.job import TrainingJob
 from pipeline.model_config import ModelConfig
 from pipeline.models import encode_chat
+from pipeline.pool.schemas import GOLD_LABELS
 from pipeline.rollouts.schemas import ROLLOUTS
 from pipeline.selection.schemas import CURATED_SUBSET
 from pipeline.table import conform
@@ -15,7 +16,7 @@ from pipeline.votes.schemas import PSEUDO_LABELS
 
 NOTHING = {pl.String: "", pl.Boolean: False, pl.List: []}
 RESPONSES = ["red", "green", "yellow", "cyan", "a long and winding colour", "teal"]
-STAGE = {"opsd": "distilled_adapter", "sft": "rival_adapter"}
+STAGE = {"opsd": "distilled_adapter", "sft": "rival_adapter", "gold_context": "ceiling_adapter"}
 
 
 def put(path, schema, rows):
@@ -46,8 +47,11 @@ def fill(tiny):
             for sample, text in ((0, "other<|end|>"), (1, f"{response}<|end|>"))
         ]
         inputs = {
-            name: root / name / "0" for name in ("teacher_contexts", "curated_subset", "pseudo_labels", "rollouts")
+            name: root / name / "0"
+            for name in ("teacher_contexts", "curated_subset", "pseudo_labels", "rollouts", "gold_labels")
         }
+        gold = [{"id": i, "gold_answer": response} for i, _, response in questions]
+        put(inputs["gold_labels"] / "gold_labels.parquet", GOLD_LABELS, gold)
         put(inputs["teacher_contexts"] / "teacher_contexts.parquet", TEACHER_CONTEXTS, contexts)
         put(
             inputs["curated_subset"] / "curated_subset.parquet",

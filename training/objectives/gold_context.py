@@ -1,4 +1,10 @@
-"""Distillation from gold answers."""
+"""Distillation from gold answers: a ceiling for what contexts can teach, and the one objective past the label firewall.
+
+As on-policy self-distillation (``opsd``), on the same questions and with the same loss, but for what the teacher sees:
+in the place of examples of other questions, the question itself with its gold answer.
+
+Pinned by ``tests/training/test_gold_context.py``.
+"""
 
 from typing import Final
 
@@ -7,29 +13,31 @@ import polars as pl
 from pipeline.adapters.config import CeilingAdapterConfig
 from pipeline.adapters.job import TrainingJob
 from pipeline.pool.schemas import GOLD_LABELS
+from pipeline.prompts import render_demonstrations
 from pipeline.teacher.schemas import TEACHER_CONTEXTS
 from training.inputs import scan_input
+from training.objectives import opsd
 from training.objectives.objective import Objective
-from training.objectives.opsd import build
 
 
 def read(job: TrainingJob) -> pl.LazyFrame:
-    """Return rows."""
-    gold = scan_input(job, "gold_labels", GOLD_LABELS)
-    told = pl.format("The right answer is {}.\n\n", pl.col("gold_answer"))
-    return (
-        scan_input(job, "teacher_contexts", TEACHER_CONTEXTS)
-        .join(gold, on="id")
-        .with_columns(privileged_context=told)
-        .select(TEACHER_CONTEXTS.names)
+    """Return ``id``, ``prompt`` and ``privileged_context`` of the training questions that have a gold answer, by id."""
+    gold = scan_input(job, "gold_labels", GOLD_LABELS).select("id", "gold_answer")
+    rows = scan_input(job, "teacher_contexts", TEACHER_CONTEXTS).select("id", "prompt").join(gold, on="id").sort("id")
+    told = pl.struct("prompt", "gold_answer").map_elements(
+        lambda row: render_demonstrations([(row["prompt"], f"Answer: {row['gold_answer']}")]), pl.String
     )
+    return rows.select("id", "prompt", privileged_context=told)
 
 
 OBJECTIVE: Final = Objective(
     title="distillation from gold answers",
-    summary="Stub. Gold labels were used.",
+    summary="The base model, trained towards its own predictions given the gold answer of each training question: a\n"
+    "ceiling for what a context can teach, not a result. Gold labels were used.",
     section=CeilingAdapterConfig,
     inputs=("teacher_contexts", "gold_labels"),
     read=read,
-    build=build,
+    build=opsd.build,
+    notes=opsd.OBJECTIVE.notes,
+    rows="training questions with a gold answer",
 )
