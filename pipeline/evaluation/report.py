@@ -180,7 +180,8 @@ def _describe(models: Iterable[str], methods: Mapping[str, str]) -> str:
     items = []
     for model in models:
         trained = f": {methods[model]}" if model in methods else "."
-        items.append(fill(f"- *{model}*, {contender_of(model).described}{trained}", 120, subsequent_indent="  "))
+        item = f"- *{model}*, {contender_of(model).described}{trained}"
+        items.append(fill(item, 120, subsequent_indent="  ", break_on_hyphens=False))
     return "\n".join(items)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-UNTOUCHED, DISTILLED, CEILING = "untouched", "distilled", "ceiling (gold)"
+UNTOUCHED, DISTILLED = "untouched", "distilled"
 _MINUS: Final = " - "
 
 
@@ -44,7 +44,7 @@ CONTENDERS: Final = (
     Contender("base", UNTOUCHED, "the untouched model", "#0072B2", "o", trained=False),
     Contender("rival", None, "the model trained by the rival method", "#009E73", "^"),
     Contender("distilled", DISTILLED, "the distilled model", "#D55E00", "s"),
-    Contender("ceiling", CEILING, "the model distilled from gold answers (a ceiling)", "#CC79A7", "D"),
+    Contender("ceiling", "ceiling (gold)", "the model distilled from gold answers (a ceiling)", "#CC79A7", "D"),
 )
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from trl.experimental.sdft import SDFTConfig, SDFTTrainer  # training is where TRL belongs
 from trl.trainer.utils import disable_dropout_in_model
 
-from pipeline.adapters.config import DistilledAdapterConfig
+from pipeline.adapters.config import DistillationConfig, DistilledAdapterConfig
 from pipeline.adapters.job import TrainingJob
 from pipeline.errors import TrainingError
 from pipeline.models import LanguageModel, encode_chat
@@ -94,7 +94,7 @@ def read(job: TrainingJob) -> pl.LazyFrame:
 
 
 def build(
-    job: TrainingJob, settings: DistilledAdapterConfig, contexts: pl.DataFrame, language_model: LanguageModel
+    job: TrainingJob, settings: DistillationConfig, contexts: pl.DataFrame, language_model: LanguageModel
 ) -> OPSDTrainer:
     """Return a trainer for rows of the schema TEACHER_CONTEXTS.
 
@@ -136,7 +136,7 @@ def build(
 
 
 def check_lengths(
-    stage: str, settings: DistilledAdapterConfig, language_model: LanguageModel, contexts: pl.DataFrame
+    stage: str, settings: DistillationConfig, language_model: LanguageModel, contexts: pl.DataFrame
 ) -> None:
     """Raise TrainingError, naming the stage's setting, when a teacher's prompt and response exceed the positions."""
     # The student's prompt is part of the teacher's, so the teacher's length is the one that counts.
