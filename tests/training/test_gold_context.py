@@ -7,7 +7,9 @@ import pytest
 from pipeline.adapters.config import CeilingAdapterConfig
 from pipeline.errors import ArtifactError
 from pipeline.pool.schemas import GOLD_LABELS
+from pipeline.prompts import render_demonstrations
 from pipeline.table import conform
+from pipeline.teacher.schemas import TEACHER_CONTEXTS
 from training.objectives import opsd
 from training.objectives.gold_context import OBJECTIVE, read
 
@@ -29,8 +31,23 @@ def test_the_teacher_sees_the_question_with_its_gold_answer_and_the_student_the_
     assert found["id"].to_list() == [f"q{i}" for i in range(len(RESPONSES))]
     for i, (_, prompt, context) in enumerate(found.iter_rows()):
         assert prompt == f"colour {i}?"
-        assert context == f"Example\ncolour {i}?\nResponse: Answer: {RESPONSES[i]}\n\nNow the question\n"
+        gold = f"Example\ncolour {i}?\nResponse: Answer: {RESPONSES[i]}\n\n"
+        assert context == f"Example\nred\nResponse: blue\n\n{gold}Now the question\n"
     assert (OBJECTIVE.build, OBJECTIVE.notes) == (opsd.build, opsd.OBJECTIVE.notes)
+
+
+@pytest.mark.parametrize("examples", [[], [("red", "blue"), ("pink", "teal")]])
+def test_the_gold_answer_is_one_more_example(job_for, tmp_path, examples):
+    inputs = {name: tmp_path / name for name in OBJECTIVE.inputs}
+    for folder in inputs.values():
+        folder.mkdir()
+    put_gold(inputs["gold_labels"], [{"id": "q", "gold_answer": "green"}])
+    kinds = pl.DataFrame(TEACHER_CONTEXTS.empty_table()).schema
+    context = ("q", "colour?", render_demonstrations(examples), [], [], 0, 0)
+    contexts = conform(pl.DataFrame([context], kinds, orient="row"), TEACHER_CONTEXTS, where="contexts")
+    pq.write_table(contexts, inputs["teacher_contexts"] / "teacher_contexts.parquet")
+    [(_, _, told)] = rows(job_for, tmp_path, inputs).iter_rows()
+    assert told == render_demonstrations([*examples, ("colour?", "Answer: green")])
 
 
 def test_questions_without_gold_are_left_out(fill, job_for, tmp_path):
