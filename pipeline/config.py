@@ -19,6 +19,7 @@ from pipeline.model_config import ModelConfig
 from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.pool.config import RawPoolConfig
 from pipeline.predictions.config import PredictionsConfig
+from pipeline.proposals.config import ProposedQuestionsConfig
 from pipeline.rollouts.config import RolloutsConfig
 from pipeline.section import Section
 from pipeline.selection.config import CuratedSubsetConfig
@@ -65,6 +66,8 @@ class Config(Section):
     """Evaluation."""
     causal_check: CausalCheckConfig = CausalCheckConfig()
     """The causal check, beside the chain."""
+    proposed_questions: ProposedQuestionsConfig = ProposedQuestionsConfig()
+    """Questions by the model for its next pool, beside the chain."""
 
     def with_seed(self, seed: int) -> Self:
         """Return a copy in which every stage that draws at random uses ``seed``."""

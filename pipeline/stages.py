@@ -15,6 +15,7 @@ from pipeline.lift.stage import TEACHER_LIFT_STAGE
 from pipeline.neurons.stage import NEURON_SCORES_STAGE
 from pipeline.pool.stage import RAW_POOL_STAGE
 from pipeline.predictions.stage import PREDICTIONS_STAGES
+from pipeline.proposals.stage import PROPOSED_QUESTIONS_STAGE
 from pipeline.registry import look_up
 from pipeline.rollouts.stage import ROLLOUTS_STAGE
 from pipeline.selection.stage import CURATED_SUBSET_STAGE
@@ -42,6 +43,7 @@ STAGES: Final[tuple[StageSpec, ...]] = (
     *PREDICTIONS_STAGES,
     EVALUATION_STAGE,
     CAUSAL_CHECK_STAGE,
+    PROPOSED_QUESTIONS_STAGE,
 )
 CATALOGUE: Final[Mapping[str, Tables]] = {name: tables for spec in STAGES for name, tables in spec.artifacts.items()}
 """Tables of every artifact."""

@@ -11,12 +11,14 @@ import pytest
 
 from pipeline.chain import determining_settings
 from pipeline.config import Config
+from pipeline.deduplication.config import Comparison
 from pipeline.fingerprint import reachable_code
 from pipeline.paths import PROJECT_ROOT
 from pipeline.stages import STAGES
 from pipeline.teacher.config import TeacherContextsConfig
 
 SAMPLING = {
+    "proposed_questions",
     "rollouts",
     "context_beliefs",
     "teacher_lift",
@@ -35,6 +37,9 @@ REMADE: dict[str, set[str]] = {
     **{f"raw_pool.{name}": LAYOUT for name in Config().raw_pool.model_dump()},
     "raw_pool.answer_column": {"raw_pool", "tests"},
     "raw_pool.limit": {"raw_pool"},
+    "raw_pool.further_paths": {"raw_pool"},
+    # New questions are compared with the pool's as these were with one another.
+    **{f"pool.{name}": {"pool", "proposed_questions"} for name in Comparison.model_fields},
     # A test split off the pool takes the place of a file.
     "pool.in_domain_share": {"pool", "tests"},
     "pool.out_of_domain": {"pool", "tests"},
@@ -56,6 +61,7 @@ REMADE: dict[str, set[str]] = {
     "neuron_scores.chunk_tokens": set(),
     "neuron_scores.max_unscored_share": set(),
     "causal_check.batch_tokens": set(),
+    "proposed_questions.batch_tokens": set(),
     **{f"{name}.activation_checkpointing": set() for name in ADAPTERS},
     "neuron_scores.position": {"neuron_scores", "causal_check"},
 }
@@ -92,25 +98,26 @@ def test_a_setting_remakes_what_reads_it_and_nothing_else(section, name):
     assert remade == REMADE.get(f"{section}.{name}", OWN[section])
 
 
-READ_ANSWERS = {"answers", "context_beliefs", "teacher_lift", "evaluation"}
+READ_ANSWERS = {"answers", "context_beliefs", "teacher_lift", "proposed_questions", "evaluation"}
 SCORED = {"neuron_scores", "causal_check"}
-CONTEXTS = {"teacher_contexts", "context_beliefs", "teacher_lift"}
+CONTEXTS = {"teacher_contexts", "context_beliefs", "teacher_lift", "proposed_questions"}
 EVERYTHING = {spec.name for spec in STAGES}
 EDITED: dict[str, set[str]] = {
     "pipeline/pool/jsonl.py": LAYOUT,
     "pipeline/pool/run.py": {"raw_pool"},
-    "pipeline/deduplication/near_duplicates.py": {"pool"},
+    "pipeline/deduplication/near_duplicates.py": {"pool", "proposed_questions"},
+    "pipeline/proposals/parse.py": {"proposed_questions"},
     "pipeline/held_out/questions.py": {"pool", "tests"},
     "pipeline/held_out/run.py": {"tests"},
     "pipeline/generation/transformers.py": SAMPLING,
     "pipeline/rollouts/sample.py": SAMPLING,
     "pipeline/answers/extract.py": READ_ANSWERS,
     "pipeline/answers/equivalence.py": READ_ANSWERS | {"pseudo_labels"},
-    "pipeline/votes/vote.py": {"pseudo_labels", "context_beliefs", "teacher_lift"},
+    "pipeline/votes/vote.py": {"pseudo_labels", "context_beliefs", "teacher_lift", "proposed_questions"},
     "pipeline/neurons/topk.py": SCORED,
     "pipeline/neurons/confounds.py": {"neuron_scores"},
     "pipeline/causal/silence.py": {"causal_check"},
-    "pipeline/beliefs/beliefs.py": {"context_beliefs", "teacher_lift"},
+    "pipeline/beliefs/beliefs.py": {"context_beliefs", "teacher_lift", "proposed_questions"},
     "pipeline/lift/lift.py": {"teacher_lift"},
     "pipeline/selection/vote_share.py": {"curated_subset"},
     "pipeline/teacher/lexical.py": CONTEXTS,

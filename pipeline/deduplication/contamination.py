@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy.sparse import csr_array
 
-from pipeline.deduplication.config import PoolConfig
+from pipeline.deduplication.config import Comparison
 from pipeline.deduplication.families import templates
 from pipeline.deduplication.features import Features, Hashes, RarityWeights, is_plain, words
 from pipeline.deduplication.schemas import CONTAMINATION
@@ -49,7 +49,7 @@ class Match(NamedTuple):
     """Whether the evaluation question is one of a template."""
 
 
-def contaminated(pool: pl.DataFrame, evaluation: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
+def contaminated(pool: pl.DataFrame, evaluation: pl.DataFrame, config: Comparison) -> pl.DataFrame:
     """Return one row of schema CONTAMINATION for every question of ``pool`` that stands in ``evaluation``.
 
     Both have the columns id, question and options, ``evaluation`` also source. Rows come sorted by id; the order of the
@@ -73,7 +73,7 @@ def contaminated(pool: pl.DataFrame, evaluation: pl.DataFrame, config: PoolConfi
 class _EvaluationIndex:
     """The evaluation questions by their n-grams, template words left out."""
 
-    def __init__(self, pool: pl.DataFrame, evaluation: pl.DataFrame, config: PoolConfig) -> None:
+    def __init__(self, pool: pl.DataFrame, evaluation: pl.DataFrame, config: Comparison) -> None:
         self.config = config
         self.weights = RarityWeights(chain(self._features(pool), self._features(evaluation)))
         self.stems = [words(question) for question in evaluation["question"]]

@@ -15,7 +15,7 @@ from rensa import RMinHash
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from pipeline.deduplication.config import PoolConfig
+from pipeline.deduplication.config import Comparison
 from pipeline.deduplication.features import Features, Hashes, RarityWeights
 from pipeline.deduplication.meaning import ask_differently
 
@@ -30,7 +30,7 @@ _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 """Odd constant of Fibonacci hashing: tells the copies of an n-gram apart."""
 
 
-def near_duplicates(pool: pl.DataFrame, config: PoolConfig) -> pl.DataFrame:
+def near_duplicates(pool: pl.DataFrame, config: Comparison) -> pl.DataFrame:
     """Return ``id``, ``group`` and ``similarity`` for every question of ``pool`` (columns id, question, options).
 
     Questions that differ in a number, formula, name, negation or opposite word are none, however alike they read.
@@ -70,7 +70,7 @@ def similarity(a: Features, b: Features, weights: RarityWeights) -> float:
     return min(stem, weights.jaccard(a.options, b.options)) if a.options.size and b.options.size else stem
 
 
-def _signatures(features: list[Features], weights: RarityWeights, config: PoolConfig) -> npt.NDArray[np.uint32]:
+def _signatures(features: list[Features], weights: RarityWeights, config: Comparison) -> npt.NDArray[np.uint32]:
     """Return MinHash signatures, shape [questions, n_permutations]."""
     rows = [np.empty((0, config.n_permutations), dtype=np.uint32)]
     for start in range(0, len(features), BATCH_ROWS):
@@ -89,7 +89,7 @@ def _weighted_copies(hashes: Hashes, weights: RarityWeights) -> npt.NDArray[np.u
     return (np.repeat(hashes, counts).astype(np.uint64) << np.uint64(8) | copy.astype(np.uint64)) * _GOLDEN
 
 
-def _band_rows(config: PoolConfig) -> int:
+def _band_rows(config: Comparison) -> int:
     """Return the largest number of rows per band with which a pair at the threshold is found with ``RECALL``."""
     for rows in range(config.n_permutations, 1, -1):
         missed = (1 - config.near_duplicate_threshold**rows) ** (config.n_permutations // rows)
@@ -98,7 +98,7 @@ def _band_rows(config: PoolConfig) -> int:
     return 1
 
 
-def _candidates(signatures: npt.NDArray[np.uint32], config: PoolConfig) -> Iterator[tuple[int, int]]:
+def _candidates(signatures: npt.NDArray[np.uint32], config: Comparison) -> Iterator[tuple[int, int]]:
     """Yield pairs of rows, the smaller first, that agree in a whole band of their signatures."""
     rows = _band_rows(config)
     seen: set[tuple[int, int]] = set()

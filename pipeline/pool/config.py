@@ -52,5 +52,7 @@ class AnsweredLayout(Layout):
 class RawPoolConfig(AnsweredLayout):
     """Where the unlabelled questions come from and which rows are refused."""
 
+    further_paths: list[str] = []
+    """More files of the same layout, each as ``path`` may be, such as the pool.jsonl of ``proposed_questions``."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most so many rows; none reads all."""

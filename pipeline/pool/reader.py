@@ -50,7 +50,12 @@ _PUBLISHED = {"jsonl": ("sciknoweval", is_sciknoweval), "parquet": ("mmlu_pro", 
 
 
 def find_sources(config: RawPoolConfig) -> list[Source]:
-    """Return what ``config.path`` means; raises SourceError when there is nothing, or no reader for it."""
+    """Return what the paths of ``config`` mean; raises SourceError when one means nothing, or there is no reader."""
+    paths = (config.path, *config.further_paths)
+    return [source for path in paths for source in _find(config.model_copy(update={"path": path}))]
+
+
+def _find(config: RawPoolConfig) -> list[Source]:
     named = _HUB_DATA_SET.fullmatch(config.path)
     if named or config.format == "huggingface":
         from pipeline.pool.huggingface import find_dataset

@@ -1,0 +1,1 @@
+"""Stage ``proposed_questions``: the model writes questions for its next pool."""
