@@ -41,12 +41,16 @@ _BLOCK = 4_000_000  # question counts drawn at once; bounds memory, never result
 
 
 @dataclass(frozen=True)
-class _Estimate:
-    draws: Floats  # [1 + n_resamples]: the estimate itself, then its resamples
-    used: npt.NDArray[np.bool_]  # [n]: questions that contribute
+class Estimate:
+    """A figure with its resamples."""
 
-    def __sub__(self, other: "_Estimate") -> "_Estimate":
-        return _Estimate(self.draws - other.draws, self.used & other.used)
+    draws: Floats
+    """The figure itself, then its resamples: [1 + n_resamples]."""
+    used: npt.NDArray[np.bool_]
+    """Which questions, sorted by id, it is of: [n]."""
+
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        return Estimate(self.draws - other.draws, self.used & other.used)
 
 
 def summarise(predictions: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
@@ -83,13 +87,13 @@ def summarise(predictions: pl.DataFrame, config: EvaluationConfig) -> pl.DataFra
     return pl.DataFrame(conform(figures, METRICS, where="evaluation/metrics"))
 
 
-def _estimate_models(test: pl.DataFrame, config: EvaluationConfig, split: str) -> dict[str, dict[str, _Estimate]]:
+def _estimate_models(test: pl.DataFrame, config: EvaluationConfig, split: str) -> dict[str, dict[str, Estimate]]:
     asked: dict[str, pl.Series] = {}
-    estimates: dict[str, dict[str, _Estimate]] = {}
+    estimates: dict[str, dict[str, Estimate]] = {}
     for model in in_order(test["model"]):
         answered = test.filter(pl.col("model") == model)
         asked[model] = answered["id"].unique().sort()
-        estimates[model] = _estimate(answered, config, split)
+        estimates[model] = estimate(answered, config, split)
     for difference, (one, other) in differences(asked).items():
         if asked[one].equals(asked[other]):
             before, after = estimates[other], estimates[one]
@@ -110,8 +114,11 @@ def _samples_per_question(test: pl.DataFrame, split: str) -> int:
     return k
 
 
-def _estimate(answered: pl.DataFrame, config: EvaluationConfig, split: str) -> dict[str, _Estimate]:
-    """Return the figures of one model's rows of one test, as far as they allow them."""
+def estimate(answered: pl.DataFrame, config: EvaluationConfig, split: str) -> dict[str, Estimate]:
+    """Return the figures of one model's rows of one test, as far as they allow them.
+
+    Of the same questions under the same seed and ``split``, all models see the same resamples.
+    """
     ids = answered["id"].unique().sort()
     counted = answered.group_by("id").agg(
         pl.col("correct").sum(), k=pl.len(), abstained=pl.col("answer").is_null().sum()
@@ -129,7 +136,7 @@ def _estimate(answered: pl.DataFrame, config: EvaluationConfig, split: str) -> d
     }
     whole = np.ones(len(ids), dtype=bool)
     estimates = {
-        name: _Estimate(draws, whole)
+        name: Estimate(draws, whole)
         for name, draws in _bootstrap(lambda w: {name: of(w) for name, of in measures.items()}, whole, config, split)
     }
     for kind, table in zip(CONFIDENCES, (options, votes), strict=True):
@@ -139,7 +146,7 @@ def _estimate(answered: pl.DataFrame, config: EvaluationConfig, split: str) -> d
             found = dict(_bootstrap(calibration(sure, correct), used, config, split))
             errors = calibrated_errors(sure, config.n_resamples, derive_seed(0, "calibrated", split))
             found["ece_calibrated"] = np.array([errors.mean(), *errors])
-            estimates |= {f"{name}_{kind}": _Estimate(draws, used) for name, draws in found.items()}
+            estimates |= {f"{name}_{kind}": Estimate(draws, used) for name, draws in found.items()}
     # Some have no value: nobody can tell right answers from wrong ones where all are right.
     return {name: one for name in METRIC_NAMES if (one := estimates.get(name)) and np.isfinite(one.draws[0])}
 
@@ -168,7 +175,7 @@ def _resampled_counts(n: int, n_resamples: int, rng: np.random.Generator) -> Flo
     return np.bincount(drawn.ravel(), minlength=n_resamples * n).reshape(n_resamples, n).astype(np.float64)
 
 
-def _interval(estimate: _Estimate, config: EvaluationConfig) -> dict[str, float | int]:
+def _interval(estimate: Estimate, config: EvaluationConfig) -> dict[str, float | int]:
     tail = (1 - config.confidence_level) / 2
     low, high = np.nanquantile(estimate.draws[1:], [tail, 1 - tail])
     return {"value": float(estimate.draws[0]), "low": low, "high": high, "n": int(estimate.used.sum())}
