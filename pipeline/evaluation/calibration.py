@@ -18,6 +18,24 @@ def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike
     return float(np.abs(gaps).sum() / len(sure))
 
 
+def calibrated_errors(confidence: npt.ArrayLike, n_draws: int, seed: int) -> Floats:
+    """Return calibration errors [n_draws] of a perfectly calibrated model with these confidences.
+
+    Outcomes are drawn with the confidences as probabilities: what is then left of the error is due to the number of
+    questions alone.
+    """
+    sure = np.asarray(confidence, dtype=np.float64)
+    member = bin_index(sure)[:, None] == np.arange(N_BINS)
+    outcomes = np.random.default_rng(seed).random((n_draws, len(sure))) < sure
+    return np.abs((sure - outcomes) @ member).sum(1) / len(sure)
+
+
+def equal_mass_index(confidence: Floats, n_bins: int = N_BINS) -> npt.NDArray[np.intp]:
+    """Return the bin of each confidence, of bins with as equal numbers as ties allow: equal confidences share a bin."""
+    edges = np.quantile(confidence, np.arange(1, n_bins) / n_bins, method="higher")
+    return np.digitize(confidence, np.unique(edges))
+
+
 def bin_index(confidence: Floats, n_bins: int = N_BINS) -> npt.NDArray[np.intp]:
     """Return the bin of each confidence: [i/n_bins, (i+1)/n_bins), the last one closed at 1."""
     # Edges as quotients, so that a vote share such as 3/5 falls exactly on the edge 9/15.

@@ -1,45 +1,56 @@
 """Figures of each model and test with bootstrap intervals clustered by question.
 
-Every metric here has one form: with per-question sums ``parts`` [n, J] and ``weight`` [n], its value on a resample
-that holds question q ``w[q]`` times is ``sum_j |w @ parts[:, j]| / (w @ weight)``. Means have J = 1, the expected
-calibration error has one signed gap per bin. All resamples are therefore one matrix product.
+A figure is a measure (``pipeline.evaluation.measures``) of how often each question counts, so that all resamples are
+one call.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from pipeline.errors import CurationError
-from pipeline.evaluation.calibration import N_BINS, Floats, bin_index
+from pipeline.evaluation.calibration import Floats, calibrated_errors
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
 from pipeline.evaluation.config import EvaluationConfig
+from pipeline.evaluation.measures import calibration, mean, pass_at
 from pipeline.evaluation.schemas import METRICS, PREDICTIONS
 from pipeline.predictions.contenders import differences, in_order
 from pipeline.seeding import derive_seed
 from pipeline.table import conform
 
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
-METRIC_NAMES = ("avg_at_k", "maj_at_k", "ece_option", "ece_vote", "brier_option", "brier_vote")
+CONFIDENCES = "option", "vote"
+HEADLINES = ("avg_at_k", "maj_at_k", "ece_option", "ece_vote", "brier_option", "brier_vote")
+"""Figures that people look at first."""
+METRIC_NAMES = (
+    *HEADLINES,
+    *("pass_at_half", "pass_at_k", "agreement", "abstention"),
+    *(
+        f"{name}_{kind}"
+        for kind in CONFIDENCES
+        for name in (
+            *("overconfidence", "ece_mass", "ece_calibrated", "mce", "reliability", "resolution", "uncertainty"),
+            *("nll", "auroc", "aurc"),
+        )
+    ),
+)
 _BLOCK = 4_000_000  # question counts drawn at once; bounds memory, never results
 
 
 @dataclass(frozen=True)
-class _Sums:
-    parts: Floats  # [n, J]
-    weight: Floats  # [n]
+class Estimate:
+    """A figure with its resamples."""
 
+    draws: Floats
+    """The figure itself, then its resamples: [1 + n_resamples]."""
+    used: npt.NDArray[np.bool_]
+    """Which questions, sorted by id, it is of: [n]."""
 
-@dataclass(frozen=True)
-class _Estimate:
-    draws: Floats  # [1 + n_resamples]: the estimate itself, then its resamples
-    used: npt.NDArray[np.bool_]  # [n]: questions that contribute
-
-    def __sub__(self, other: "_Estimate") -> "_Estimate":
-        return _Estimate(self.draws - other.draws, self.used & other.used)
+    def __sub__(self, other: "Estimate") -> "Estimate":
+        return Estimate(self.draws - other.draws, self.used & other.used)
 
 
 def summarise(predictions: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
@@ -76,13 +87,13 @@ def summarise(predictions: pl.DataFrame, config: EvaluationConfig) -> pl.DataFra
     return pl.DataFrame(conform(figures, METRICS, where="evaluation/metrics"))
 
 
-def _estimate_models(test: pl.DataFrame, config: EvaluationConfig, split: str) -> dict[str, dict[str, _Estimate]]:
+def _estimate_models(test: pl.DataFrame, config: EvaluationConfig, split: str) -> dict[str, dict[str, Estimate]]:
     asked: dict[str, pl.Series] = {}
-    estimates: dict[str, dict[str, _Estimate]] = {}
+    estimates: dict[str, dict[str, Estimate]] = {}
     for model in in_order(test["model"]):
         answered = test.filter(pl.col("model") == model)
         asked[model] = answered["id"].unique().sort()
-        estimates[model] = _bootstrap(_question_sums(answered), config, split)
+        estimates[model] = estimate(answered, config, split)
     for difference, (one, other) in differences(asked).items():
         if asked[one].equals(asked[other]):
             before, after = estimates[other], estimates[one]
@@ -103,65 +114,68 @@ def _samples_per_question(test: pl.DataFrame, split: str) -> int:
     return k
 
 
-def _question_sums(answered: pl.DataFrame) -> dict[str, _Sums]:
-    """Return per-question sums of every metric that one model's rows of one test allow; questions sorted by id."""
+def estimate(answered: pl.DataFrame, config: EvaluationConfig, split: str) -> dict[str, Estimate]:
+    """Return the figures of one model's rows of one test, as far as they allow them.
+
+    Of the same questions under the same seed and ``split``, all models see the same resamples.
+    """
     ids = answered["id"].unique().sort()
-    per_question = answered.group_by("id").agg(pl.col("correct").sum(), pl.len().alias("k")).sort("id")
+    counted = answered.group_by("id").agg(
+        pl.col("correct").sum(), k=pl.len(), abstained=pl.col("answer").is_null().sum()
+    )
+    right, k, abstained = (counted.sort("id")[name].to_numpy() for name in ("correct", "k", "abstained"))
     votes, options = vote_confidence(answered), option_confidence(answered)
-    sums = {
-        "avg_at_k": _Sums(_column(per_question["correct"]), per_question["k"].cast(pl.Float64).to_numpy()),
-        "maj_at_k": _Sums(_column(votes["correct"]), np.ones(len(ids))),
+    n_samples = int(k.max())
+    measures = {
+        "avg_at_k": mean(right, k),
+        "maj_at_k": mean(votes["correct"].to_numpy()),
+        "pass_at_half": pass_at(right, n_samples, -(-n_samples // 2)),
+        "pass_at_k": pass_at(right, n_samples, n_samples),
+        "agreement": mean(votes["confidence"].to_numpy()),
+        "abstention": mean(abstained, k),
     }
-    for kind, table in (("option", options), ("vote", votes)):
-        sums |= {f"{name}_{kind}": value for name, value in _calibration_sums(table, ids).items()}
-    return {name: sums[name] for name in METRIC_NAMES if sums[name].weight.any()}
-
-
-def _column(values: pl.Series) -> Floats:
-    return values.cast(pl.Float64).to_numpy()[:, None]
-
-
-def _calibration_sums(table: pl.DataFrame, ids: pl.Series) -> dict[str, _Sums]:
-    question = ids.search_sorted(table["id"]).to_numpy()
-    confidence = table["confidence"].to_numpy()
-    gap = confidence - table["correct"].to_numpy()
-    n, cell = len(ids), question * N_BINS + bin_index(confidence)
-    weight = _totals(question, np.ones(len(question)), n)
-    return {
-        "ece": _Sums(_totals(cell, gap, n * N_BINS).reshape(n, N_BINS), weight),
-        "brier": _Sums(_totals(question, gap**2, n)[:, None], weight),
+    whole = np.ones(len(ids), dtype=bool)
+    estimates = {
+        name: Estimate(draws, whole)
+        for name, draws in _bootstrap(lambda w: {name: of(w) for name, of in measures.items()}, whole, config, split)
     }
+    for kind, table in zip(CONFIDENCES, (options, votes), strict=True):
+        sure, correct = (table[column].to_numpy() for column in ("confidence", "correct"))
+        used = np.isin(ids.to_numpy(), table["id"].to_numpy())
+        if used.any():
+            found = dict(_bootstrap(calibration(sure, correct), used, config, split))
+            errors = calibrated_errors(sure, config.n_resamples, derive_seed(0, "calibrated", split))
+            found["ece_calibrated"] = np.array([errors.mean(), *errors])
+            estimates |= {f"{name}_{kind}": Estimate(draws, used) for name, draws in found.items()}
+    # Some have no value: nobody can tell right answers from wrong ones where all are right.
+    return {name: one for name in METRIC_NAMES if (one := estimates.get(name)) and np.isfinite(one.draws[0])}
 
 
-def _totals(group: npt.NDArray[np.integer[Any]], values: Floats, n_groups: int) -> Floats:
-    return np.bincount(group, weights=values, minlength=n_groups).astype(np.float64)
-
-
-def _bootstrap(sums: Mapping[str, _Sums], config: EvaluationConfig, split: str) -> dict[str, _Estimate]:
+def _bootstrap(
+    measure: Callable[[Floats], Mapping[str, Floats]],
+    used: npt.NDArray[np.bool_],
+    config: EvaluationConfig,
+    split: str,
+) -> Iterator[tuple[str, Floats]]:
+    """Yield name and values [1 + n_resamples] of each figure of the questions ``used``, drawn from all of them."""
     # The seed leaves the model out: models with the same questions see the same resamples, which pairs them.
-    rng = np.random.default_rng(derive_seed(config.seed, "bootstrap", split))
-    columns = np.hstack([np.column_stack([s.parts, s.weight]) for s in sums.values()])  # [n, sum of J + 1]
-    totals = np.vstack([columns.sum(axis=0), _resampled_totals(columns, config.n_resamples, rng)])
-    ends = np.cumsum([s.parts.shape[1] + 1 for s in sums.values()])
-    estimates = {}
-    for (name, s), mine in zip(sums.items(), np.split(totals, ends[:-1], axis=1), strict=True):
-        with np.errstate(invalid="ignore"):  # a resample without any option probability has no value
-            estimates[name] = _Estimate(np.abs(mine[:, :-1]).sum(axis=1) / mine[:, -1], s.weight > 0)
-    return estimates
+    rng, n = np.random.default_rng(derive_seed(config.seed, "bootstrap", split)), len(used)
+    blocks = [measure(np.ones((1, int(used.sum()))))]
+    size = max(1, _BLOCK // n)
+    for start in range(0, config.n_resamples, size):
+        counts = _resampled_counts(n, min(size, config.n_resamples - start), rng)
+        blocks.append(measure(counts[:, used]))
+    for name in blocks[0]:
+        yield name, np.concatenate([block[name] for block in blocks])
 
 
-def _resampled_totals(columns: Floats, n_resamples: int, rng: np.random.Generator) -> Floats:
-    """Return the column sums of each resample of rows, [n_resamples, columns]."""
-    n, block = len(columns), max(1, _BLOCK // len(columns))
-    totals = []
-    for start in range(0, n_resamples, block):
-        size = min(block, n_resamples - start)
-        drawn = rng.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
-        totals.append(np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n) @ columns)
-    return np.vstack(totals)
+def _resampled_counts(n: int, n_resamples: int, rng: np.random.Generator) -> Floats:
+    """Return how often each of n questions is drawn in each resample, [n_resamples, n]."""
+    drawn = rng.integers(n, size=(n_resamples, n)) + n * np.arange(n_resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n_resamples * n).reshape(n_resamples, n).astype(np.float64)
 
 
-def _interval(estimate: _Estimate, config: EvaluationConfig) -> dict[str, float | int]:
+def _interval(estimate: Estimate, config: EvaluationConfig) -> dict[str, float | int]:
     tail = (1 - config.confidence_level) / 2
     low, high = np.nanquantile(estimate.draws[1:], [tail, 1 - tail])
     return {"value": float(estimate.draws[0]), "low": low, "high": high, "n": int(estimate.used.sum())}

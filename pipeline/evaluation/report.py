@@ -1,7 +1,7 @@
 """What evaluation tells people: the table of figures, the reliability diagram and the written report."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import N_BINS, bin_index, expected_calibration_error
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
-from pipeline.evaluation.metrics import IN_DOMAIN, METRIC_NAMES, OUT_OF_DOMAIN
+from pipeline.evaluation.measures import FLOOR
+from pipeline.evaluation.metrics import CONFIDENCES, HEADLINES, IN_DOMAIN, METRIC_NAMES, OUT_OF_DOMAIN
 from pipeline.plots import figure_png
 from pipeline.predictions.contenders import compared, contender_of, in_order
 
@@ -24,6 +25,25 @@ _LABELS = {
     "ece_vote": "ECE, vote share",
     "brier_option": "Brier, option probability, mean over samples",
     "brier_vote": "Brier, vote share",
+    "pass_at_half": "pass@{half}, %",
+    "pass_at_k": "pass@{k}, %",
+    "agreement": "vote share of the leading answer, mean",
+    "abstention": "samples without an answer, share",
+} | {
+    f"{name}_{kind}": f"{label}, {confidence}"
+    for kind, confidence in zip(CONFIDENCES, ("option probability", "vote share"), strict=True)
+    for name, label in {
+        "overconfidence": "confidence - share right",
+        "ece_mass": "ECE, bins of equal numbers",
+        "ece_calibrated": "ECE of a perfectly calibrated model",
+        "mce": "largest calibration error of a bin",
+        "reliability": "Brier: reliability",
+        "resolution": "Brier: resolution",
+        "uncertainty": "Brier: uncertainty",
+        "nll": "NLL (nats)",
+        "auroc": "AUROC of right answers",
+        "aurc": "area under risk and coverage",
+    }.items()
 }
 _SPLITS = {IN_DOMAIN: "In-domain", OUT_OF_DOMAIN: "Out-of-domain"}
 _MISSING = "-"
@@ -39,7 +59,14 @@ questions; it is the figure to judge by, since both models answered the same que
   confidence and outcome; both per question. *Option probability, mean over samples*: where a sample states its answer
   it gives each option a probability; the confidence is that of the leading option, averaged over the samples. Samples
   whose statement tells none are left out. *Vote share*: the share of the k samples that give the leading answer. In a
-  tie of leaders the outcome is the share of them that are right."""
+  tie of leaders the outcome is the share of them that are right.
+- *ECE of a perfectly calibrated model*: what remains of ECE at this number of questions where outcomes are drawn with
+  the confidences as probabilities; its interval holds most of the draws. An ECE inside it is as good as can be told.
+- pass@j: chance that one of j samples is right (unbiased). *Confidence - share right*: above zero the model is surer
+  than it should be. Brier = reliability - resolution + uncertainty, but for what confidences of one bin differ. NLL:
+  probabilities below {FLOOR:g} count as that. AUROC: chance that a right answer is the surer one of a right and a wrong
+  one. Risk and coverage: share wrong among the surest questions, averaged over how many of them are taken.
+- *Vote share of the leading answer* and *samples without an answer* need no gold."""
 _CAVEATS = """\
 - The intervals cover the choice of questions and the sampling of answers, not the randomness of training: another
   training seed gives other models.
@@ -48,8 +75,8 @@ _CAVEATS = """\
 - No correction is made for looking at several figures."""
 
 
-def render_table(metrics: pl.DataFrame) -> str:
-    """Return the METRICS rows as an aligned Markdown table: rows are tests and metrics, columns models.
+def render_table(metrics: pl.DataFrame, names: Sequence[str] = HEADLINES) -> str:
+    """Return the METRICS rows of these names as an aligned Markdown table: rows are tests and metrics, columns models.
 
     Accuracies are in percent with one decimal, ECE and Brier with three. Figures that were not computed show "-".
     """
@@ -57,11 +84,11 @@ def render_table(metrics: pl.DataFrame) -> str:
     models.sort(key=lambda model: compared(model) is not None)  # stable: differences last
     rows = [["", *models, "n"]]
     for split in metrics["split"].unique(maintain_order=True):
-        for name in METRIC_NAMES:
+        for name in names:
             found = metrics.filter((pl.col("split") == split) & (pl.col("metric") == name))
             if len(found):
                 cells = {row["model"]: _cell(row) for row in found.to_dicts()}
-                label = f"{_SPLITS.get(split, split)} {_LABELS[name].format(k=found['k'][0])}"
+                label = f"{_SPLITS.get(split, split)} {_label(name, found['k'][0])}"
                 rows.append([label, *(cells.get(model, _MISSING) for model in models), str(found["n"].max())])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
@@ -126,6 +153,7 @@ def write_report(
         "Result": "\n".join(verdicts),
         "Figures": render_table(metrics),
         "How to read them": _METHOD.format(models=_describe(in_order(predictions["model"]), methods)),
+        "Further figures": render_table(metrics, METRIC_NAMES[len(HEADLINES) :]),
         "Answers found": _answers_table(predictions),
         "Caveats": _CAVEATS,
         "How to reproduce": "\n".join([*sizes, *facts]) + (f"\n\n```\n{command}\n```" if command else ""),
@@ -145,8 +173,12 @@ def _draw_bins(axes: Axes, table: pl.DataFrame, model: str) -> None:
     axes.scatter(x, y, s=10 + 300 * counts[filled] / counts.sum(), color=color, marker=marker, alpha=0.7, label=label)
 
 
+def _label(name: str, k: int) -> str:
+    return _LABELS[name].format(k=k, half=-(-k // 2))
+
+
 def _cell(row: Mapping[str, Any]) -> str:
-    scale, decimals = (100, 1) if row["metric"].endswith("_at_k") else (1, 3)
+    scale, decimals = (100, 1) if row["metric"].endswith(("_at_k", "_at_half")) else (1, 3)
     sign = "+" if compared(row["model"]) else ""
     value, low, high = (f"{scale * row[key]:{sign}z.{decimals}f}" for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
@@ -162,7 +194,7 @@ def _verdicts(metrics: pl.DataFrame) -> list[str]:
             rows = {row["metric"]: row for row in figures.filter(pl.col("split") == split).to_dicts()}
             for name in ("avg_at_k", "ece_option" if "ece_option" in rows else "ece_vote"):
                 row = rows[name]
-                label = f"{_SPLITS.get(split, split)} {_LABELS[name].format(k=row['k'])}"
+                label = f"{_SPLITS.get(split, split)} {_label(name, row['k'])}"
                 lines.append(f"- {label}: {_verdict(row, one, other)}")
     return lines or ["No comparison: the table does not hold two models on the same questions."]
 

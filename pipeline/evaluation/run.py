@@ -22,7 +22,7 @@ def run(task: Task[EvaluationConfig]) -> None:
     models, notes = _contenders(task.inputs)
     for split in (IN_DOMAIN, OUT_OF_DOMAIN):
         questions = task.inputs["tests"].read(split)
-        gold = _gold(task.inputs, split, questions)
+        gold = test_gold(task.inputs, split, questions)
         for name, artifact in models.items() if len(questions) else ():
             shards = [read_answers(shard.collect(), questions, tokenizer) for shard in artifact.scan_shards(split)]
             graded.append(grade(pl.concat(shards), gold, name, split))
@@ -65,7 +65,7 @@ def _contenders(inputs: Mapping[str, Artifact]) -> tuple[dict[str, Artifact], di
     return predictions, adapters
 
 
-def _gold(inputs: Mapping[str, Artifact], split: str, questions: pl.DataFrame) -> pl.DataFrame:
+def test_gold(inputs: Mapping[str, Artifact], split: str, questions: pl.DataFrame) -> pl.DataFrame:
     """Return the gold answers of a test: its own, or the pool's where it was split off the pool."""
     own = inputs["test_labels"].read(split)
     return inputs["gold_labels"].read().join(questions, on="id", how="semi") if own.is_empty() else own

@@ -1,0 +1,1 @@
+"""Studies: arms on worlds under seeds, compared question by question; ``python -m pipeline.study FILE``."""

@@ -1,0 +1,134 @@
+"""Making what a study needs: for each cell, an arm on a world under a seed, the stages up to its answers.
+
+What is equal between cells is made once (``pipeline.store``), and a study that was cut off goes on where it was.
+"""
+
+import multiprocessing
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from pipeline.answers.read import read_answers
+from pipeline.chain import materialize
+from pipeline.config import Config
+from pipeline.digests import digest_json
+from pipeline.errors import CurationError
+from pipeline.evaluation.grade import grade
+from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN
+from pipeline.evaluation.run import test_gold
+from pipeline.fingerprint import reachable_code
+from pipeline.models import load_tokenizer
+from pipeline.presets import load_config
+from pipeline.reference.make import SHIPPED, make_world
+from pipeline.stage import StageSpec
+from pipeline.stages import STAGES, open_store, stage_of
+from pipeline.study.config import Arm, StudyConfig, World
+
+
+class Cell(NamedTuple):
+    """An arm on a world under a seed."""
+
+    arm: str
+    world: str
+    seed: int
+
+
+def cells(study: StudyConfig) -> list[Cell]:
+    """Return all cells, such that what one leaves for others comes early."""
+    return [Cell(arm.name, world.name, seed) for arm in study.arms for seed in study.seeds for world in study.worlds]
+
+
+def make_worlds(study: StudyConfig, root: Path) -> None:
+    """Make the reference worlds that the study names, unless they stand."""
+    for world in study.worlds:
+        if world.reference_seed:
+            make_world(world.reference_seed, _folder(world, root))
+
+
+def answer_cells(study: StudyConfig, root: Path, n_jobs: int) -> Iterator[tuple[Cell, Path | str]]:
+    """Make the cells in processes side by side; yield each with the file of its graded answers, or what went wrong."""
+    with ProcessPoolExecutor(n_jobs, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(_answer, study, cell, root): cell for cell in cells(study)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def configure(study: StudyConfig, cell: Cell, root: Path) -> Config:
+    """Return the configuration of a cell; raises ConfigError for a setting that there is not."""
+    arm, world = _arm(study, cell), _world(study, cell)
+    folder = _folder(world, root)
+    files = (
+        f"model.path={folder / 'model'}",
+        f"raw_pool.path={folder / 'pool.jsonl'}",
+        f"tests.in_domain_path={folder / 'in_domain_test.jsonl'}",
+        f"tests.out_of_domain_path={folder / 'out_of_domain_test.jsonl'}",
+    )
+    placed = files if world.reference_seed is not None else ()
+    enabled = ["ceiling_adapter.enabled=true"] if arm.of == "ceiling" else []
+    return load_config(study.preset, [*placed, *study.set, *world.set, *enabled, *arm.set], cell.seed)
+
+
+def stages_for(name: str) -> list[StageSpec]:
+    """Return the stages that an artifact is made of, in order."""
+    needed, waiting = set[str](), [name]
+    while waiting:
+        spec = stage_of(waiting.pop())
+        if spec.name not in needed:
+            needed.add(spec.name)
+            waiting += [*spec.inputs, *spec.after, *spec.reads]
+    return [spec for spec in STAGES if spec.name in needed]
+
+
+def _answer(study: StudyConfig, cell: Cell, root: Path) -> Path | str:
+    import torch
+
+    torch.set_num_threads(1)  # processes side by side; and the same sums on any number of cores
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the training processes
+    try:
+        return _graded(study, cell, root)
+    except CurationError as error:  # the other cells go on
+        return str(error)
+
+
+def _graded(study: StudyConfig, cell: Cell, root: Path) -> Path:
+    config, predictions = configure(study, cell, root), f"{_arm(study, cell).of}_predictions"
+    run = open_store(root).run(re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(map(str, (study.name, *cell)))))
+    for spec in (*stages_for(predictions), stage_of("tests")):
+        materialize(spec, getattr(config, spec.key), config.model, run)
+    answers, inputs = run.require(predictions), {name: run.require(name) for name in ("gold_labels", "test_labels")}
+    read = [answers.manifest.digest, *(artifact.manifest.digest for artifact in inputs.values())]
+    code = reachable_code(("pipeline.answers.read", "pipeline.evaluation.grade"))
+    path = root / "graded" / f"{digest_json([cell.arm, code.digest, *read])[:32]}.parquet"
+    if path.exists():
+        return path
+    tokenizer, tests, graded = load_tokenizer(config.model), run.require("tests"), []
+    for split in (IN_DOMAIN, OUT_OF_DOMAIN):
+        if len(questions := tests.read(split)):
+            stated = read_answers(answers.read(split), questions, tokenizer)
+            graded.append(grade(stated, test_gold(inputs, split, questions), cell.arm, split))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
+    pl.concat(graded).write_parquet(unfinished)
+    unfinished.replace(path)
+    return path
+
+
+def _folder(world: World, root: Path) -> Path:
+    return root / "worlds" / str(world.reference_seed) if world.reference_seed else SHIPPED
+
+
+def _arm(study: StudyConfig, cell: Cell) -> Arm:
+    return next(arm for arm in study.arms if arm.name == cell.arm)
+
+
+def _world(study: StudyConfig, cell: Cell) -> World:
+    return next(world for world in study.worlds if world.name == cell.world)

@@ -1,0 +1,121 @@
+"""A study as its file says it, and as a program on a slice of the reference world."""
+
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+import yaml
+
+from pipeline.errors import ConfigError
+from pipeline.paths import PROJECT_ROOT
+from pipeline.study.config import read_study
+from pipeline.study.run import Cell, cells, configure, stages_for
+
+SLICE = [
+    "raw_pool.limit=24",
+    "tests.limit=6",
+    "rollouts.n_samples=2",
+    "rollouts.max_new_tokens=40",
+    "context_beliefs.n_samples=1",
+    "curated_subset.fraction=0.4",
+    "teacher_lift.n_questions=0",
+    "predictions.n_samples=2",
+    *(
+        f"{stage}_adapter.{setting}"
+        for stage in ("rival", "distilled")
+        for setting in ("steps=1", "trajectories_per_step=2", "micro_batch=2")
+    ),
+    "distilled_adapter.max_new_tokens=16",
+]
+STUDY = {
+    "name": "slice",
+    "title": "Does it run?",
+    "set": SLICE,
+    "seeds": [0],
+    "arms": [
+        {"name": "untouched", "of": "base"},
+        {"name": "votes", "of": "rival"},
+        {
+            "name": "too greedy",
+            "of": "rival",
+            "set": ["rival_adapter.trajectories_per_step=64", "rival_adapter.micro_batch=64"],
+        },
+    ],
+    "against": ["untouched"],
+    "n_resamples": 100,
+}
+
+
+def write(tmp_path, **changes):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(STUDY | changes))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"armz": []}, "unknown key 'armz', did you mean 'arms'"),
+        ({"arms": []}, "arms"),
+        ({"against": ["random"]}, "there is no arm 'random'"),
+        ({"arms": [{"name": "a"}, {"name": "a"}], "against": ["a"]}, "'a' stands twice"),
+        ({"arms": [{"name": "../a"}], "against": ["../a"]}, "is no name"),
+        ({"arms": [{"name": "a", "of": "distiled"}], "against": ["a"]}, "did you mean 'distilled'"),
+    ],
+)
+def test_a_faulty_study_is_refused_by_name(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        read_study(write(tmp_path, **changes))
+
+
+def test_files_that_are_no_studies(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_study(tmp_path / "none.yaml")
+    (tmp_path / "list.yaml").write_text("- a")
+    with pytest.raises(ConfigError, match="must hold a mapping"):
+        read_study(tmp_path / "list.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        read_study(tmp_path / "bad.yaml")
+
+
+def test_cells_are_configured_from_preset_world_and_arm(tmp_path):
+    arms = [{"name": "a", "set": ["curated_subset.rule=random"]}, {"name": "top", "of": "ceiling"}]
+    worlds = [{"name": "0"}, {"name": "1", "reference_seed": 1, "set": ["rollouts.n_samples=3"]}]
+    study = read_study(write(tmp_path, arms=arms, worlds=worlds, seeds=[3, 4], against=["a"]))
+    assert len(cells(study)) == 8
+    here, there = (configure(study, Cell("a", world, 4), tmp_path) for world in ("0", "1"))
+    assert (here.rollouts.n_samples, there.rollouts.n_samples) == (2, 3)
+    assert (here.curated_subset.rule, here.rollouts.seed, here.distilled_adapter.seed) == ("random", 4, 4)
+    assert there.raw_pool.path == str(tmp_path / "worlds" / "1" / "pool.jsonl")
+    assert configure(study, Cell("top", "0", 3), tmp_path).ceiling_adapter.enabled
+    bad = read_study(write(tmp_path, arms=[{"name": "a", "set": ["rollouts.n_sampels=3"]}], against=["a"]))
+    with pytest.raises(ConfigError, match="did you mean 'n_samples'"):
+        configure(bad, Cell("a", "0", 0), tmp_path)
+
+
+def test_only_what_an_arm_needs_is_made():
+    names = [spec.name for spec in stages_for("base_predictions")]
+    assert "rollouts" in names
+    assert not {"distilled_adapter", "rival_adapter", "teacher_contexts"} & set(names)
+    assert "teacher_contexts" not in {spec.name for spec in stages_for("rival_predictions")}
+    assert "rival_adapter" not in {spec.name for spec in stages_for("distilled_predictions")}
+
+
+def test_a_slice_from_file_to_report_and_again(tmp_path):
+    command = [sys.executable, "-m", "pipeline.study", str(write(tmp_path)), "--out", str(tmp_path / "out")]
+    command += ["--store", str(tmp_path / "store"), "--jobs", "2"]
+    done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr  # one arm cannot be trained: the others are reported
+    assert "too greedy, 0, 0: the training process ended" in done.stdout
+    figures = pl.read_parquet(tmp_path / "out" / "figures.parquet")
+    assert set(figures["arm"]) == {"untouched", "votes"}
+    assert set(figures["against"].drop_nulls()) == {"untouched"}
+    made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert set(made) == {"cells.parquet", "figures.parquet", "forest.png", "report.md"}
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "store").rglob("*.parquet")}
+    again = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert again.stdout == done.stdout
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == made
+    assert {path: path.stat().st_mtime_ns for path in written} == written
