@@ -33,7 +33,8 @@ IS_ANOTHER: Final = (
     f"First question:\n{{prompt}}\n\nSecond question:\n{{restated}}\n\nDo they ask for different things?{_REPLY}"
 )
 """Asks for the opposite."""
-_BATCH_TOKENS: Final = 16_384  # padded; bounds memory, never results
+BATCH_TOKENS: Final = 16_384
+"""Padded tokens of a batch; bounds memory, never results."""
 
 
 class Judge:
@@ -41,7 +42,7 @@ class Judge:
 
     def __init__(self, language_model: LanguageModel) -> None:
         """Take the model (``get_base_model()`` of a PEFT model) and its tokenizer."""
-        self._language_model, self._budget = language_model, TokenBudget(_BATCH_TOKENS)
+        self._language_model, self._budget = language_model, TokenBudget(BATCH_TOKENS)
 
     @cached_property
     def _verdicts(self) -> OptionTokens:
