@@ -9,6 +9,7 @@ from typing import get_args
 
 import pytest
 
+from pipeline.adapters.config import RivalAdapterConfig
 from pipeline.chain import determining_settings
 from pipeline.config import Config
 from pipeline.fingerprint import reachable_code
@@ -56,6 +57,11 @@ REMADE: dict[str, set[str]] = {
     "neuron_scores.max_unscored_share": set(),
     "causal_check.batch_tokens": set(),
     **{f"{name}.activation_checkpointing": set() for name in ADAPTERS},
+    **{
+        f"rival_adapter.{name}": set()
+        for name in RivalAdapterConfig.read_by
+        if name not in ("targets", "min_vote_share")
+    },
     "neuron_scores.position": {"neuron_scores", "causal_check"},
 }
 """Stages by setting; a setting that does not stand here changes its own stage."""
@@ -101,10 +107,10 @@ EDITED: dict[str, set[str]] = {
     "pipeline/deduplication/near_duplicates.py": {"pool"},
     "pipeline/held_out/questions.py": {"pool", "tests"},
     "pipeline/held_out/run.py": {"tests"},
-    "pipeline/generation/transformers.py": SAMPLING | {"distilled_adapter"},  # the student's samples
+    "pipeline/generation/transformers.py": SAMPLING | ADAPTERS,  # students sample, too, and verify responses
     "pipeline/rollouts/sample.py": SAMPLING,
     "pipeline/answers/extract.py": READ_ANSWERS,
-    "pipeline/answers/equivalence.py": READ_ANSWERS | {"pseudo_labels"},
+    "pipeline/answers/equivalence.py": READ_ANSWERS | {"pseudo_labels", "rival_adapter"},
     "pipeline/votes/vote.py": {"pseudo_labels", "context_beliefs", "teacher_lift"},
     "pipeline/neurons/topk.py": SCORED,
     "pipeline/neurons/confounds.py": {"neuron_scores"},
@@ -117,7 +123,7 @@ EDITED: dict[str, set[str]] = {
     "pipeline/adapters/job.py": ADAPTERS,
     "training/objectives/opsd.py": {"distilled_adapter"},
     "training/objectives/sft.py": {"rival_adapter"},
-    "training/sampling.py": {"distilled_adapter"},
+    "training/sampling.py": ADAPTERS,
     "training/run.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,
     "pipeline/evaluation/metrics.py": {"evaluation"},

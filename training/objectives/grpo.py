@@ -132,8 +132,8 @@ def _scored(reward: Reward, language_model: LanguageModel) -> Callable[..., list
         **_: Any,
     ) -> list[float]:
         responses = [
-            Response.read(completion, *asked, language_model.tokenizer)
-            for completion, *asked in zip(sampled, prompts, question, options, strict=True)
+            Response.read(completion, prompt, text, choices, language_model.tokenizer)
+            for completion, prompt, text, choices in zip(sampled, prompts, question, options, strict=True)
         ]
         log_metric("agreement", agreement(responses))
         rewards = reward(responses, judge)

@@ -59,7 +59,7 @@ class Response:
 class Reward(Protocol):
     """Rewards the responses of an optimizer step."""
 
-    def __call__(self, responses: Sequence[Response], judge: Judge) -> list[float]:
+    def __call__(self, responses: Sequence[Response], judge: Judge, /) -> list[float]:
         """Return a finite reward for each response.
 
         What it returns for an abstention is of no account: that gets 0 (``training.objectives.grpo``).
