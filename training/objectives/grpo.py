@@ -7,7 +7,8 @@ more than their group's mean reward (``training.rewards``), by TRL's ``GRPOTrain
 * ``scale_rewards="group"``: advantages are divided by their group's standard deviation, as in the paper, so a group
   whose rewards are all alike teaches nothing; its tokens count all the same;
 * responses that the length limit cut are kept; as a rule they state no answer and so get 0;
-* the policy is the model at the sampling temperature: its logits are divided by it in sampling and in the loss.
+* the policy is the model at the sampling temperature: its logits are divided by it in sampling and in the loss;
+* the KL to the base model (``beta``) is weighted by the importance ratio, which makes its gradient unbiased.
 
 What differs from TRL:
 
