@@ -9,6 +9,7 @@ from typing import get_args
 
 import pytest
 
+from pipeline.adapters.config import RivalAdapterConfig
 from pipeline.chain import determining_settings
 from pipeline.config import Config
 from pipeline.deduplication.config import Comparison
@@ -63,6 +64,11 @@ REMADE: dict[str, set[str]] = {
     "causal_check.batch_tokens": set(),
     "proposed_questions.batch_tokens": set(),
     **{f"{name}.activation_checkpointing": set() for name in ADAPTERS},
+    **{
+        f"rival_adapter.{name}": set()
+        for name in RivalAdapterConfig.read_by
+        if name not in ("targets", "min_vote_share")
+    },
     "neuron_scores.position": {"neuron_scores", "causal_check"},
 }
 """Stages by setting; a setting that does not stand here changes its own stage."""
@@ -109,10 +115,10 @@ EDITED: dict[str, set[str]] = {
     "pipeline/proposals/parse.py": {"proposed_questions"},
     "pipeline/held_out/questions.py": {"pool", "tests"},
     "pipeline/held_out/run.py": {"tests"},
-    "pipeline/generation/transformers.py": SAMPLING,
+    "pipeline/generation/transformers.py": SAMPLING | ADAPTERS,  # students sample, too, and verify responses
     "pipeline/rollouts/sample.py": SAMPLING,
     "pipeline/answers/extract.py": READ_ANSWERS,
-    "pipeline/answers/equivalence.py": READ_ANSWERS | {"pseudo_labels"},
+    "pipeline/answers/equivalence.py": READ_ANSWERS | {"pseudo_labels", "rival_adapter"},
     "pipeline/votes/vote.py": {"pseudo_labels", "context_beliefs", "teacher_lift", "proposed_questions"},
     "pipeline/neurons/topk.py": SCORED,
     "pipeline/neurons/confounds.py": {"neuron_scores"},
@@ -126,6 +132,7 @@ EDITED: dict[str, set[str]] = {
     "training/objectives/opsd.py": {"distilled_adapter", "ceiling_adapter"},
     "training/objectives/gold_context.py": {"ceiling_adapter"},
     "training/objectives/sft.py": {"rival_adapter"},
+    "training/sampling.py": ADAPTERS,
     "training/run.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,
     "pipeline/predictions/contenders.py": {"evaluation"},

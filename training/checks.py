@@ -23,12 +23,13 @@ def check_job(
         n_rows: Training questions.
         rows: What they are, for messages.
     """
-    _check_batches(stage, settings, n_rows, rows)
+    check_batches(stage, settings, n_rows, rows)
     _check_targets(stage, settings, language_model.model)
     _check_device(language_model.device)
 
 
-def _check_batches(stage: str, settings: TrainingConfig, n_rows: int, rows: str) -> None:
+def check_batches(stage: str, settings: TrainingConfig, n_rows: int, rows: str) -> None:
+    """Raise TrainingError when the rows do not make a step, or the micro-batches no step; arguments as above."""
     # TRL's RepeatSampler leaves out an incomplete batch: with too few rows it trains zero steps without a word.
     n_trajectories, micro_batch = settings.trajectories_per_step, settings.micro_batch
     if n_rows < n_trajectories:

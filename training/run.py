@@ -66,12 +66,13 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     settings = parse_section(objective.section, job.settings, where=f"job: settings of {job.stage}")
     questions = _read_questions(objective, job)
     language_model = load_model(job.model)
-    check_job(job.stage, settings, language_model, questions.height, objective.rows)
+    n_questions = questions["id"].n_unique()  # an objective may read several responses to one
+    check_job(job.stage, settings, language_model, n_questions, objective.rows)
     trainer = objective.build(job, settings, questions, language_model)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressCallback(reporter, job.stage))
     method = f"{objective.title}, {settings.steps} steps"
-    reporter.line(f"training {job.model.path} on {questions.height} questions: {method}")
+    reporter.line(f"training {job.model.path} on {n_questions} questions: {method}")
     try:
         trainer.train()
     except torch.OutOfMemoryError as error:
@@ -81,10 +82,10 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
         ) from error
     log = training_log(trainer.state.log_history)
     save_adapter(trainer.model, job)
-    render_card(job, objective, settings, questions.height, log).save(job.output / "README.md")
-    pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
     called = {"label": settings.label, "title": objective.title, "summary": objective.summary}
-    notes = {"training_questions": questions.height, **called, **objective.notes(trainer)}
+    notes = {"training_questions": n_questions, **called, **objective.notes(trainer)}
+    render_card(job, objective, settings, notes["training_questions"], log).save(job.output / "README.md")
+    pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
     _write_last(job.output / NOTES_FILE, notes)
     reporter.line(f"adapter of {job.stage} saved ({time.monotonic() - started:.0f} s)")
 

@@ -1,7 +1,7 @@
 """Settings of this room's stage."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -21,7 +21,7 @@ class TrainingConfig(Section):
     steps: int = Field(default=250, ge=1)
     """Optimizer steps."""
     trajectories_per_step: int = Field(default=4, ge=1)
-    """Responses per optimizer step, each to another question."""
+    """Responses per optimizer step, each to another question but for grpo's groups."""
     micro_batch: int = Field(default=4, ge=1)
     """Trajectories per forward and backward pass; divides trajectories_per_step."""
     activation_checkpointing: bool = False
@@ -55,7 +55,18 @@ class TrainingConfig(Section):
         return f"{self.objective} ({getattr(self, setting)})"
 
 
-class DistillationConfig(TrainingConfig):
+class OnPolicyConfig(TrainingConfig):
+    """Training on the student's own samples."""
+
+    temperature: float = Field(default=0.6, gt=0)
+    """Sampling temperature of the student."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """Nucleus mass of the student's samples."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Length limit of a student sample (tokens)."""
+
+
+class DistillationConfig(OnPolicyConfig):
     """On-policy distillation, whatever the teacher is told (re-implementation's settings)."""
 
     teacher: Literal["ema", "base", "live"] = "ema"
@@ -64,12 +75,6 @@ class DistillationConfig(TrainingConfig):
     """Decay of the moving average; TRL's teacher_update_rate is 1 - decay."""
     divergence: Literal["reverse_kl", "forward_kl", "jsd"] = "reverse_kl"
     """KL(student, teacher), KL(teacher, student), or Jensen-Shannon, over the full vocabulary."""
-    temperature: float = Field(default=0.6, gt=0)
-    """Sampling temperature of the student."""
-    top_p: float = Field(default=0.95, gt=0, le=1)
-    """Nucleus mass of the student's samples."""
-    max_new_tokens: int = Field(default=256, ge=1)
-    """Length limit of a student sample (tokens)."""
 
 
 class DistilledAdapterConfig(DistillationConfig):
@@ -92,10 +97,48 @@ class CeilingAdapterConfig(DistillationConfig):
     """The teacher is told the gold answer of each training question."""
 
 
-class RivalAdapterConfig(TrainingConfig):
+_SAMPLES: Final = frozenset({"grpo"})
+
+
+class RivalAdapterConfig(OnPolicyConfig):
     """What distillation is compared with, on the same questions."""
+
+    read_by: ClassVar[Mapping[str, frozenset[str]]] = {
+        "temperature": _SAMPLES,
+        "top_p": _SAMPLES,
+        "max_new_tokens": _SAMPLES,
+        "targets": frozenset({"sft"}),
+        "min_vote_share": frozenset({"sft"}),
+        "reward": frozenset({"grpo"}),
+        "num_generations": frozenset({"grpo"}),
+        "beta": frozenset({"grpo"}),
+    }
+    """Objectives that read a setting; what does not stand here all do."""
+    variants = {"sft": "targets", "grpo": "reward"}
 
     enabled: bool = True
     """Train the rival; false leaves an empty artifact, and the rival out of the evaluation."""
-    objective: Literal["sft"] = "sft"
-    """sft: fine-tuning on the model's own majority responses (arXiv 2210.11610)."""
+    objective: Literal["sft", "grpo"] = "sft"
+    """sft: fine-tuning on the model's own responses (arXiv 2210.11610); grpo: reinforcement by a reward without labels
+    (arXiv 2402.03300)."""
+    targets: Literal["majority", "rationales", "verified"] = "majority"
+    """Responses that sft learns: the majority's most likely one; any that agrees with the majority and reasons before
+    it states its answer (STaR, arXiv 2203.14465, without labels); any that passes the model's own verification
+    (arXiv 2605.26132). Of several one is drawn each time that the question comes up."""
+    min_vote_share: float = Field(default=0.0, ge=0, le=1)
+    """Questions whose majority has a smaller share of the rollouts give sft no majority and no rationales."""
+    reward: Literal["majority", "self_certainty", "self_judge"] = "majority"
+    """What grpo rewards, one of training.rewards.REWARDS; a response without a readable answer gets 0."""
+    num_generations: int = Field(default=4, ge=2)
+    """Responses of a group, to one question, that grpo compares; divides trajectories_per_step."""
+    beta: float = Field(default=0.0, ge=0)
+    """Weight of the KL to the base model in grpo's loss; TRL's default is none."""
+
+    def material(self) -> dict[str, Any]:
+        """Return the settings that determine the adapter of this objective."""
+        everyone = frozenset({self.objective})
+        return {
+            name: value
+            for name, value in super().material().items()
+            if self.objective in self.read_by.get(name, everyone)
+        }

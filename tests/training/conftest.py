@@ -1,12 +1,15 @@
-"""What both objectives train on: six questions with contexts, rollouts and a majority."""
+"""What objectives train on: six questions with contexts, rollouts, answers and a majority."""
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from pipeline.adapters.job import TrainingJob
+from pipeline.answers.schemas import ANSWERS
+from pipeline.deduplication.schemas import POOL
 from pipeline.model_config import ModelConfig
-from pipeline.models import encode_chat
+from pipeline.models import encode_chat, load_model
 from pipeline.pool.schemas import GOLD_LABELS
 from pipeline.rollouts.schemas import ROLLOUTS
 from pipeline.selection.schemas import CURATED_SUBSET
@@ -16,7 +19,12 @@ from pipeline.votes.schemas import PSEUDO_LABELS
 
 NOTHING = {pl.String: "", pl.Boolean: False, pl.List: []}
 RESPONSES = ["red", "green", "yellow", "cyan", "a long and winding colour", "teal"]
-STAGE = {"opsd": "distilled_adapter", "sft": "rival_adapter", "gold_context": "ceiling_adapter"}
+STAGE = {
+    "opsd": "distilled_adapter",
+    "sft": "rival_adapter",
+    "grpo": "rival_adapter",
+    "gold_context": "ceiling_adapter",
+}
 
 
 def put(path, schema, rows):
@@ -42,13 +50,24 @@ def fill(tiny):
         context = "Example\nred\nResponse: blue\n\n"
         contexts = [{"id": i, "prompt": p, "privileged_context": context} for i, p, _ in questions]
         rollouts = [
-            {"id": i, "sample": sample, "prompt_ids": encode_chat(tiny.tokenizer, p), "response_ids": encode(text)}
+            {
+                "id": i,
+                "sample": sample,
+                "prompt": p,
+                "prompt_ids": encode_chat(tiny.tokenizer, p),
+                "permutation": [1, 0],
+                "response": text,
+                "response_ids": encode(f"{text}<|end|>"),
+                "finish_reason": "stop",
+            }
             for i, p, response in questions
-            for sample, text in ((0, "other<|end|>"), (1, f"{response}<|end|>"))
+            for sample, text in ((0, "other"), (1, response))
         ]
         inputs = {
             name: root / name / "0"
-            for name in ("teacher_contexts", "curated_subset", "pseudo_labels", "rollouts", "gold_labels")
+            for name in (
+                *("teacher_contexts", "curated_subset", "pseudo_labels", "rollouts", "answers", "pool", "gold_labels"),
+            )
         }
         gold = [{"id": i, "gold_answer": response} for i, _, response in questions]
         put(inputs["gold_labels"] / "gold_labels.parquet", GOLD_LABELS, gold)
@@ -62,6 +81,16 @@ def fill(tiny):
             inputs["pseudo_labels"] / "pseudo_labels.parquet",
             PSEUDO_LABELS,
             [{"id": i, "representative": 1} for i, _, _ in questions],
+        )
+        put(
+            inputs["answers"] / "answers.parquet",
+            ANSWERS,
+            [{"id": row["id"], "sample": row["sample"], "answer": row["response"]} for row in rollouts],
+        )
+        put(
+            inputs["pool"] / "pool.parquet",
+            POOL,
+            [{"id": i, "question": p, "options": ["red", "blue"]} for i, p, _ in questions],
         )
         for shard in (0, 1):
             path = inputs["rollouts"] / "rollouts.parquet" / f"shard-{shard:05}.parquet"
@@ -82,3 +111,28 @@ def job_for():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def talker_folder(tiny_folder, tmp_path_factory):
+    """Return the folder of a model that answers the questions q0 to q5 with A or B, each about half of the time."""
+    language_model = load_model(ModelConfig(path=str(tiny_folder)))
+    model, tokenizer = language_model.model, language_model.tokenizer
+    examples = []
+    for i in range(len(RESPONSES)):
+        prompt = encode_chat(tokenizer, f"colour {i}?")
+        examples += [
+            (prompt, prompt + tokenizer.encode(f"{letter}<|end|>", add_special_tokens=False)) for letter in "AB"
+        ]
+    ids = torch.tensor([example for _, example in examples])  # all as long
+    labels = ids.clone()
+    labels[:, : len(examples[0][0])] = -100
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        model(input_ids=ids, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    folder = tmp_path_factory.mktemp("talker")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

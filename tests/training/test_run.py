@@ -30,6 +30,7 @@ SETTINGS = {
     "opsd": DistilledAdapterConfig(max_new_tokens=5, temperature=1.0, **SHARED),
     "sft": RivalAdapterConfig(**SHARED),
     "gold_context": CeilingAdapterConfig(enabled=True, max_new_tokens=5, temperature=1.0, **SHARED),
+    "grpo": RivalAdapterConfig(objective="grpo", num_generations=4, max_new_tokens=3, temperature=1.0, **SHARED),
 }
 
 
@@ -43,12 +44,12 @@ def digests(folder):
 
 
 @pytest.fixture(scope="module")
-def real_job(fill, job_for, tiny_folder):
+def real_job(fill, job_for, tiny_folder, talker_folder):
     """Return a function that makes a job with its inputs under a folder."""
 
     def make(objective, root, **changes):
         settings = SETTINGS[objective].model_copy(update=changes)
-        model = ModelConfig(path=str(tiny_folder))
+        model = ModelConfig(path=str(talker_folder if objective == "grpo" else tiny_folder))  # rewards ask for answers
         return job_for(
             objective,
             root / "output",
@@ -88,22 +89,29 @@ def test_a_job_leaves_its_files_and_says_nothing_but_its_progress(runs):
         load_objective(job.objective).title,
         load_objective(job.objective).summary,
     ]
-    assert set(notes) == ({"teacher_error_bound"} if job.objective != "sft" else set())
-    assert all(0 <= bound < 0.01 for bound in notes.values())
+    own = {
+        "opsd": {"teacher_error_bound"},
+        "gold_context": {"teacher_error_bound"},
+        "sft": {"training_responses", "questions_without_target"},
+    }
+    assert set(notes) == own.get(job.objective, set())
+    assert 0 <= notes.get("teacher_error_bound", 0) < 0.01
     assert pq.read_schema(job.output / "training_log.parquet").equals(TRAINING_LOG, check_metadata=True)
     log = pl.read_parquet(job.output / "training_log.parquet")
     assert log["step"].to_list() == [1, 2, 3]
-    assert (log["loss"] > 0).all()
+    if job.objective != "grpo":  # whose loss is 0 where the policy is the one that was sampled
+        assert (log["loss"] > 0).all()
+    assert log["grad_norm"].max() > 0
     assert (log["response_tokens"] > 0).all()
 
 
-def test_the_adapter_loads_with_peft_and_changes_the_model(runs, tiny_folder):
+def test_the_adapter_loads_with_peft_and_changes_the_model(runs):
     (job, _), _ = runs
-    base = load_model(ModelConfig(path=str(tiny_folder))).model
+    base = load_model(job.model).model
     ids = torch.tensor([[5, 6, 7]])
     before = base(ids).logits.detach()
     adapted = PeftModel.from_pretrained(base, job.output)
-    assert adapted.peft_config["default"].base_model_name_or_path == str(tiny_folder)
+    assert adapted.peft_config["default"].base_model_name_or_path == job.model.path
     assert not torch.allclose(before, adapted(ids).logits, atol=1e-5)
 
 
@@ -112,22 +120,26 @@ def test_the_bytes_of_every_file_repeat(runs):
     assert digests(one.output) == digests(two.output)
 
 
-def test_the_model_card_tells_method_and_lineage_and_names_no_scratch_folder(runs, tiny_folder):
+def test_the_model_card_tells_method_and_lineage_and_names_no_scratch_folder(runs):
     (job, _), _ = runs
     card = (job.output / "README.md").read_text()
     told = ["No gold label", "| training questions | 6 |", "`curated_subset`, SHA-256"]
     told += [f"{job.stage}:\n", "learning_rate: 0.01"]
-    own = {"distilled_adapter": ["on-policy self-distillation\n", "ema_decay"]}
-    told += own.get(job.stage, ["fine-tuning on majority votes\n"])
+    told += {
+        "opsd": ["on-policy self-distillation\n", "ema_decay"],
+        "sft": ["fine-tuning on own responses\n", "targets: majority"],
+        "grpo": ["reinforcement without labels\n", "reward: majority", "num_generations: 4"],
+    }[job.objective]
+    assert ("\n  targets:" in card) == (job.objective == "sft")  # a setting that another objective reads
     assert [fact for fact in told if fact not in card] == []
     assert ("worked examples" in card) == (job.stage == "distilled_adapter")
     assert str(job.output.parent) not in card
 
 
-def test_the_header_of_the_model_card_is_what_the_hub_reads(runs, tiny_folder):
+def test_the_header_of_the_model_card_is_what_the_hub_reads(runs):
     (job, _), _ = runs
     assert ModelCard.load(job.output / "README.md").data.to_dict() == {
-        "base_model": str(tiny_folder),
+        "base_model": job.model.path,
         "library_name": "peft",
         "pipeline_tag": "text-generation",
         "tags": ["lora", "neuron-opsd", job.objective],
@@ -140,7 +152,7 @@ def test_the_header_of_the_model_card_is_what_the_hub_reads(runs, tiny_folder):
         ("opsd", "6 training questions are fewer than distilled_adapter.trajectories_per_step = 8: lower it, or keep"),
         (
             "sft",
-            "6 training questions with a majority are fewer than rival_adapter.trajectories_per_step = 8: lower it, ",
+            "6 training questions with a response to learn are fewer than rival_adapter.trajectories_per_step = 8: ",
         ),
     ],
 )

@@ -12,6 +12,7 @@ from pipeline.registry import look_up
 from training.objectives.objective import Objective
 
 OBJECTIVES: Final[Mapping[str, str]] = {
+    "grpo": "training.objectives.grpo",
     "opsd": "training.objectives.opsd",
     "sft": "training.objectives.sft",
     "gold_context": "training.objectives.gold_context",
