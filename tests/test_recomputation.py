@@ -101,7 +101,7 @@ EDITED: dict[str, set[str]] = {
     "pipeline/deduplication/near_duplicates.py": {"pool"},
     "pipeline/held_out/questions.py": {"pool", "tests"},
     "pipeline/held_out/run.py": {"tests"},
-    "pipeline/generation/transformers.py": SAMPLING,
+    "pipeline/generation/transformers.py": SAMPLING | {"distilled_adapter"},  # the student's samples
     "pipeline/rollouts/sample.py": SAMPLING,
     "pipeline/answers/extract.py": READ_ANSWERS,
     "pipeline/answers/equivalence.py": READ_ANSWERS | {"pseudo_labels"},
@@ -117,6 +117,7 @@ EDITED: dict[str, set[str]] = {
     "pipeline/adapters/job.py": ADAPTERS,
     "training/objectives/opsd.py": {"distilled_adapter"},
     "training/objectives/sft.py": {"rival_adapter"},
+    "training/sampling.py": {"distilled_adapter"},
     "training/run.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,
     "pipeline/evaluation/metrics.py": {"evaluation"},

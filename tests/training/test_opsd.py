@@ -8,12 +8,14 @@ from trl.trainer.utils import split_tensor_dict
 
 from pipeline.adapters.config import DistilledAdapterConfig
 from pipeline.errors import TrainingError
+from pipeline.generation.config import Sampling
 from pipeline.model_config import ModelConfig
-from pipeline.models import encode_chat, load_model
+from pipeline.models import LanguageModel, encode_chat, load_model
 from pipeline.prompts import render_teacher_prompt
 from pipeline.teacher.schemas import TEACHER_CONTEXTS
 from training.checks import check_job
 from training.objectives.opsd import build, check_lengths
+from training.sampling import sample_responses
 from training.teacher import LowRank
 
 SETTINGS = DistilledAdapterConfig(
@@ -180,11 +182,25 @@ def test_dropout_is_the_students_alone(trainer_for):
     assert trainer.model.training
 
 
-def test_sampling_has_the_configured_temperature_and_every_step_takes_different_questions(trainer_for):
+def test_every_step_takes_different_questions(trainer_for):
     trainer = trainer_for()
-    assert trainer.generation_config.temperature == SETTINGS.temperature
     assert trainer.args.warmup_steps == SETTINGS.warmup_share
     assert len(set(list(trainer._get_train_sampler())[:4])) == 4
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4])
+def test_samples_are_drawn_by_settings_seed_step_and_question_however_the_step_is_split(trainer_for, micro_batch):
+    trainer = trainer_for(micro_batch=micro_batch, top_p=0.9, seed=3)
+    random_student(trainer)
+    trainer.state.global_step = 7
+    batch = step_inputs(trainer)
+    rows = zip(batch["completion_ids"], batch["completion_mask"].bool(), strict=True)
+    found = [ids[mask].tolist() for ids, mask in rows]
+    student = LanguageModel(trainer.model.get_base_model(), trainer.processing_class)
+    prompts = [encode_chat(student.tokenizer, f"colour {i}?") for i in range(4)]
+    sampling = Sampling(temperature=SETTINGS.temperature, top_p=0.9, max_new_tokens=SETTINGS.max_new_tokens)
+    drawn = sample_responses(student, prompts, sampling, [(f"q{i}", 0) for i in range(4)], seed=3, step=7)
+    assert found == [completion.response_ids for completion in drawn]
 
 
 def test_teacher_prompt_is_the_pipelines_own_and_never_cut(trainer_for, tiny_folder):

@@ -8,7 +8,8 @@
   sampled; TRL divides both by the sampling temperature;
 * the divergence is taken in chunks of tokens, so that no more logits stand at a time (``training.divergence``);
 * the moving-average teacher averages effective weights (``training.teacher``);
-* samples and teacher are computed without dropout;
+* samples and teacher are computed without dropout, and each sample is drawn by a seed of its own
+  (``training.sampling``);
 * prompts are never cut: those that do not fit are refused.
 
 Samples are used for the step in which they were drawn, so the importance ratio is 1 and its clipping is off.
@@ -30,12 +31,14 @@ from trl.trainer.utils import disable_dropout_in_model
 from pipeline.adapters.config import DistilledAdapterConfig
 from pipeline.adapters.job import TrainingJob
 from pipeline.errors import TrainingError
+from pipeline.generation.config import Sampling
 from pipeline.models import LanguageModel, encode_chat
 from pipeline.prompts import TEACHER_PROMPT_TEMPLATE, render_teacher_prompt
 from pipeline.teacher.schemas import TEACHER_CONTEXTS
 from training.divergence import apply_head, check_head, last_hidden_states, sum_divergence
 from training.inputs import scan_input
 from training.objectives.objective import Objective, lora_config, trainer_arguments
+from training.sampling import sample_responses, without_dropout
 from training.teacher import EMATeacher
 
 ALPHA: Final = {"reverse_kl": 1.0, "forward_kl": 0.0, "jsd": 0.5}
@@ -46,7 +49,7 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
     """Trains a LoRA student towards itself with the context; see the module's docstring."""
 
     def _setup_teacher_model(self) -> None:
-        self.temperature = 1.0  # the loss's; the sampling temperature already stands in generation_config
+        self.temperature = 1.0  # the loss's; the sampling temperature stands in the arguments
         self.teacher_model = self.model
         self.ema: EMATeacher | None = None
         if self.args.teacher_model_kind == "ema":
@@ -57,16 +60,25 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
     def _get_teacher_context_for_self_distillation(self) -> Iterator[None]:
         kind = self.args.teacher_model_kind
         weights = self.ema.active() if self.ema else self.model.disable_adapter() if kind == "base" else nullcontext()
-        with weights, _without_dropout(self.model):
+        with weights, without_dropout(self.model):
             yield
 
     def sample_rollouts(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         """Sample one response per row and count the response tokens of the whole optimizer step."""
-        with _without_dropout(self.model):
-            batch = super().sample_rollouts(inputs)
+        self._sampled = [(row["id"], 0) for row in inputs]
+        batch = super().sample_rollouts(inputs)
         mask = batch["completion_mask"]
         batch["n_step_tokens"] = mask.sum().expand(len(mask))  # one per row, because TRL splits every tensor by rows
         return batch
+
+    def _generate(self, prompt_ids: list[list[int]]) -> tuple[list[list[int]], list[list[int]]]:
+        student = LanguageModel(self.model.get_base_model(), self.processing_class)
+        sampling = Sampling(
+            temperature=self.args.temperature, top_p=self.args.top_p, max_new_tokens=self.args.max_completion_length
+        )
+        seed, step = self.args.seed, self.state.global_step
+        completions = sample_responses(student, prompt_ids, sampling, self._sampled, seed, step)
+        return prompt_ids, [completion.response_ids for completion in completions]
 
     def compute_loss(self, _model: nn.Module, inputs: dict[str, Any], **_: Any) -> Tensor:
         """Return the micro-batch's share of the step's mean divergence per response token (nats)."""
@@ -103,7 +115,7 @@ def build(
     check_lengths(job.stage, settings, language_model, contexts)
     check_head(language_model.model)
     disable_dropout_in_model(language_model.model)
-    rows = contexts.select("prompt", "privileged_context").rows()
+    rows = contexts.select("id", "prompt", "privileged_context").rows()
     return OPSDTrainer(
         model=language_model.model,
         args=trainer_arguments(
@@ -126,8 +138,9 @@ def build(
         ),
         train_dataset=Dataset.from_dict(
             {
-                "prompt": [[{"role": "user", "content": prompt}] for prompt, _ in rows],
-                "privileged_context": [context for _, context in rows],
+                "id": [question for question, _, _ in rows],
+                "prompt": [[{"role": "user", "content": prompt}] for _, prompt, _ in rows],
+                "privileged_context": [context for _, _, context in rows],
             }
         ),
         processing_class=language_model.tokenizer,
@@ -149,16 +162,6 @@ def check_lengths(
                 f"{settings.max_new_tokens} exceed the model's {language_model.max_length} positions: "
                 "lower max_new_tokens or teacher_contexts.max_teacher_tokens"
             )
-
-
-@contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 OBJECTIVE: Final = Objective(
