@@ -40,8 +40,8 @@ def _check_batches(stage: str, settings: TrainingConfig, n_rows: int, rows: str)
         )
     if n_trajectories % n_processes:
         raise TrainingError(
-            f"{stage}.processes = {n_processes} do not divide trajectories_per_step = {n_trajectories}: "
-            "change one of them, so that each takes as many"
+            f"{stage}.processes = {n_processes} does not divide trajectories_per_step = {n_trajectories}: "
+            "set it to a divisor, so that each process takes as many"
         )
     share = n_trajectories // n_processes
     if share % micro_batch:

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -18,9 +19,10 @@ from typing import Final
 
 import torch
 from torch import distributed, nn
-from torch.distributed import TCPStore, run  # type: ignore[attr-defined]  # not in its __all__
+from torch.distributed import DistError, TCPStore, run  # type: ignore[attr-defined]  # not in its __all__
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from transformers.utils.logging import set_verbosity_error
 
 from pipeline.adapters.config import TrainingConfig
 from pipeline.adapters.job import read_job
@@ -61,20 +63,19 @@ def missing_processes(job: Path) -> int:
 
 
 def launch(program: Sequence[str], n_processes: int) -> int:
-    """Run a Python program in so many processes of this machine; return 0, or the exit status of the first to fail."""
+    """Run a Python program in so many processes of this machine; return 0, or the highest exit status of those failed."""
     logging.disable()  # a process that fails says why; torchrun would add a page
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // n_processes)))
     try:
         run.main(["--standalone", f"--nproc-per-node={n_processes}", *program])
     except ChildFailedError as error:
-        failed, failure = error.get_first_failure()
-        if failure.exitcode < 0:  # it could not say so itself
-            name = signal.Signals(-failure.exitcode).name
-            sys.stderr.write(
-                f"error: process {failed} of {n_processes} was ended by {name}: is the memory exhausted?\n"
-            )
-        return failure.exitcode if failure.exitcode > 0 else 1
+        codes = {number: failure.exitcode for number, failure in error.failures.items()}
+        for number, code in codes.items():
+            if code < 0:  # it could not say so itself
+                end = f"process {number} of {n_processes} was ended by {signal.Signals(-code).name}"
+                sys.stderr.write(f"error: {end}: is the memory exhausted?\n")
+        return max(1, *codes.values())
     except SignalException as interrupt:
         return 128 + int(interrupt.sigval)
     return 0
@@ -102,13 +103,17 @@ def join(stage: str, settings: TrainingConfig, device: str) -> None:
             f"started as {world_size()} processes, but {stage}.processes = {settings.processes}: "
             f"set it to {world_size()}, or let the job start its own"
         )
+    if rank():  # the others would warn of the same
+        warnings.simplefilter("ignore")
+        set_verbosity_error()
     if world_size() > 1:
         sys.excepthook = _tell_first
         if device != "cpu" and torch.cuda.is_available():
-            _take_gpu(stage, settings)
+            take_gpu(stage, settings)
 
 
-def _take_gpu(stage: str, settings: TrainingConfig) -> None:
+def take_gpu(stage: str, settings: TrainingConfig) -> None:
+    """Let "cuda" be the GPU of this process; raises TrainingError when there is none for it."""
     if local_rank() >= torch.cuda.device_count():
         raise TrainingError(
             f"{stage}.processes = {settings.processes}: process {local_rank()} of this machine has no GPU, "
@@ -140,7 +145,11 @@ def _is_first() -> bool:
 
 def _tell_first(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
     """Show an error as the interpreter does, unless it is but what another process's end has caused here."""
-    if _is_first():
+    if not _is_first():
+        return
+    if isinstance(error, DistError) or "/gloo/" in str(error):  # gloo's own are plain RuntimeErrors
+        sys.stderr.write("error: the connection to another process was lost\n")
+    else:
         sys.__excepthook__(kind, error, traceback)
 
 

@@ -3,11 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -20,7 +17,9 @@ from pipeline.errors import TrainingError
 from pipeline.model_config import ModelConfig
 from pipeline.paths import PROJECT_ROOT
 from training.checks import check_job
-from training.distributed import join, missing_processes
+from training.distributed import join, missing_processes, take_gpu
+from training.reporting import Reporter
+from training.run import train
 
 SHARED = {"steps": 4, "trajectories_per_step": 4, "micro_batch": 4, "learning_rate": 1e-2}
 SAMPLED = {"max_new_tokens": 12, "temperature": 1.0, "top_p": 0.95}
@@ -38,11 +37,16 @@ from training.distributed import leave, rank
 from training.objectives.opsd import OPSDTrainer
 from training.reporting import open_reporter
 from training.run import train
+
 generate, drawn = OPSDTrainer._generate, []
+
+
 def recorded(self, prompts):
     found = generate(self, prompts)
     drawn.append([self.state.global_step, rank(), found[1]])
     return found
+
+
 OPSDTrainer._generate = recorded
 for path in map(Path, sys.argv[1:]):
     drawn.clear()
@@ -51,13 +55,31 @@ for path in map(Path, sys.argv[1:]):
     path.with_name(f"drawn-{rank()}.json").write_text(json.dumps(drawn))
 leave()
 """
+FAIL = """
+import os, signal, sys
+import torch
+from torch import distributed
+from pipeline.adapters.config import TrainingConfig
+from training.distributed import join, rank, tell
+
+join("rival_adapter", TrainingConfig(objective="sft", processes=2), "cpu")
+distributed.init_process_group("gloo")
+if rank():
+    if sys.argv[1] == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[1] == "error":
+        tell("error: why")
+        sys.exit(2)
+    raise ValueError("why")
+distributed.all_reduce(torch.ones(1))
+"""
 LAUNCH = "import sys; from training.distributed import launch; sys.exit(launch(sys.argv[1:], 2))"
 
 
 def run_python(*arguments):
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
-    )
+    env = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}  # for scripts elsewhere
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=PROJECT_ROOT, env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -98,13 +120,17 @@ def trained(job_in, tmp_path_factory):
     alone = run_python(root / "train.py", *paths["one"])
     together = run_python("-c", LAUNCH, root / "train.py", *(path for split in SPLITS for path in paths[split]))
     assert (alone.returncode, together.returncode) == (0, 0), alone.stderr + together.stderr
+    said = [line.split(" ")[0] for line in together.stderr.splitlines() if not line.startswith("[transformers]")]
+    assert said == ["training", *["step"] * 4, "adapter"] * 6  # rank 0 alone
     return root
 
 
 def drawn(folder):
     """Return the responses of each step, in the order of the step's rows."""
     found = [entry for path in sorted(folder.glob("drawn-*.json")) for entry in json.loads(path.read_text())]
-    return {step: sum((tokens for _, _, tokens in sorted(e for e in found if e[0] == step)), []) for step, *_ in found}
+    return {
+        step: [response for at, _, tokens in sorted(found) if at == step for response in tokens] for step, _, _ in found
+    }
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -121,3 +147,79 @@ def test_two_processes_train_what_one_does(trained, name, split):
     log, log_again = (pl.read_parquet(folder / "output" / "training_log.parquet") for folder in (one, two))
     for column in ("loss", "grad_norm", "response_tokens"):
         assert log_again[column].to_list() == pytest.approx(log[column].to_list(), rel=1e-5)
+
+
+def test_a_job_starts_its_processes_and_what_all_of_them_refuse_is_told_once(job_in, tmp_path):
+    job = job_in("base", tmp_path, processes=2, micro_batch=4, trajectories_per_step=8)
+    done = run_python("-m", "training.run", "--job", tmp_path / "job.json")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: 6 training questions are fewer than distilled_adapter.trajectories_per_step")
+    assert done.stderr.count("\n") == 1
+    assert not job.output.exists()
+
+
+@pytest.mark.parametrize(("end", "code"), [("error", 2), ("crash", 1), ("kill", 1)])
+def test_the_end_of_one_process_ends_all_and_is_told_at_last(tmp_path, end, code):
+    (tmp_path / "fail.py").write_text(FAIL)
+    done = run_python("-c", LAUNCH, tmp_path / "fail.py", end)
+    expected = {
+        "error": "error: why",
+        "crash": "[rank1]: ValueError: why",
+        "kill": "error: process 1 of 2 was ended by SIGKILL: is the memory exhausted?",
+    }
+    lines = done.stderr.splitlines()
+    assert lines[-1] == expected[end]
+    assert done.returncode == code
+    assert "gloo" not in done.stderr
+    assert "torch/distributed" not in done.stderr
+    assert lines.count(expected[end]) == 1
+
+
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP"])
+def test_weights_that_are_shared_out_are_refused_before_the_model_is_loaded(job_in, tmp_path, monkeypatch, variable):
+    job = job_in("base", tmp_path)
+    absent = job.model_copy(update={"model": ModelConfig(path=str(tmp_path / "none"))})
+    monkeypatch.setenv(variable, "true")
+    named = {"ACCELERATE_USE_DEEPSPEED": "DeepSpeed .*trl#6828, trl#6829, trl#6237", "ACCELERATE_USE_FSDP": "FSDP"}
+    with pytest.raises(TrainingError, match=f"{variable} is set: .* {named[variable]}.*: use DDP"):
+        train(absent, Reporter(None))
+
+
+def test_there_must_be_as_many_processes_as_the_settings_say(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(TrainingError, match=r"started as 3 processes, but rival_adapter.processes = 2: set it to 3"):
+        join("rival_adapter", RivalAdapterConfig(processes=2), "cpu")
+
+
+def test_a_process_without_a_gpu_of_its_own_is_refused(monkeypatch):
+    for variable in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(TrainingError, match=r"rival_adapter.processes = 2: .* 1 .* has no GPU, there are 1"):
+        take_gpu("rival_adapter", RivalAdapterConfig(processes=2))
+
+
+@pytest.mark.parametrize("settings", [{}, {"processes": 1}, {"processes": "2"}])
+def test_a_job_that_asks_for_no_other_process_starts_none(job_for, tmp_path, settings):
+    write_job(job_for("sft", tmp_path, JOBS["sft"]).model_copy(update={"settings": settings}), tmp_path / "job.json")
+    assert missing_processes(tmp_path / "job.json") == 0
+    assert missing_processes(tmp_path / "none.json") == 0
+
+
+def test_a_process_of_torchrun_starts_no_others(job_for, tmp_path, monkeypatch):
+    write_job(job_for("sft", tmp_path, RivalAdapterConfig(processes=2)), tmp_path / "job.json")
+    assert missing_processes(tmp_path / "job.json") == 2
+    monkeypatch.setenv("RANK", "0")
+    assert missing_processes(tmp_path / "job.json") == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"processes": 3}, "rival_adapter.processes = 3 does not divide trajectories_per_step = 4"),
+        ({"processes": 2}, "micro_batch = 4 does not divide trajectories_per_step = 4 / processes = 2: .* such as 2"),
+    ],
+)
+def test_shares_that_do_not_come_out_even_are_refused(tiny, settings, message):
+    with pytest.raises(TrainingError, match=message):
+        check_job("rival_adapter", JOBS["sft"].model_copy(update=settings), tiny, 6)

@@ -71,6 +71,7 @@ def trainer_arguments(
         seed=settings.seed,
         use_cpu=on_cpu,
         ddp_find_unused_parameters=False,
+        log_level_replica="error",
         bf16=not on_cpu and language_model.model.dtype == torch.bfloat16,
         activation_checkpointing=settings.activation_checkpointing,
         dataloader_pin_memory=not on_cpu,
