@@ -63,7 +63,10 @@ def missing_processes(job: Path) -> int:
 
 
 def launch(program: Sequence[str], n_processes: int) -> int:
-    """Run a Python program in so many processes of this machine; return 0, or the highest exit status of those failed."""
+    """Run a Python program in so many processes of this machine and return the exit status, the highest of theirs.
+
+    Where one fails, the others are ended.
+    """
     logging.disable()  # a process that fails says why; torchrun would add a page
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // n_processes)))
@@ -72,7 +75,9 @@ def launch(program: Sequence[str], n_processes: int) -> int:
     except ChildFailedError as error:
         codes = {number: failure.exitcode for number, failure in error.failures.items()}
         for number, code in codes.items():
-            if code < 0:  # it could not say so itself
+            if (
+                code < 0 and code != -signal.SIGTERM
+            ):  # it could not say so itself, and torchrun ends the others by SIGTERM
                 end = f"process {number} of {n_processes} was ended by {signal.Signals(-code).name}"
                 sys.stderr.write(f"error: {end}: is the memory exhausted?\n")
         return max(1, *codes.values())
