@@ -122,8 +122,9 @@ def trained(job_in, tmp_path_factory):
         runpy.run_path(str(root / "train.py"))
     together = run_python("-c", LAUNCH, root / "train.py", *(path for split in SPLITS for path in paths[split]))
     assert together.returncode == 0, together.stderr
-    said = [line.split(" ")[0] for line in together.stderr.splitlines() if not line.startswith("[transformers]")]
-    assert said == ["training", *["step"] * 4, "adapter"] * 6  # rank 0 alone
+    progress = ["training", *["step"] * 4, "adapter"]
+    said = [line.split(" ")[0] for line in together.stderr.splitlines()]
+    assert [word for word in said if word in progress] == progress * 6  # rank 0 alone
     return root
 
 
