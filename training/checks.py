@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from pipeline.adapters.config import CeilingAdapterConfig, RivalAdapterConfig, TrainingConfig
 from pipeline.errors import TrainingError
 from pipeline.models import LanguageModel
+from training.distributed import local_rank
 
 
 def check_job(
@@ -31,7 +32,7 @@ def check_job(
 def check_batches(stage: str, settings: TrainingConfig, n_rows: int, rows: str) -> None:
     """Raise TrainingError when the rows do not make a step, or the micro-batches no step; arguments as above."""
     # TRL's RepeatSampler leaves out an incomplete batch: with too few rows it trains zero steps without a word.
-    n_trajectories, micro_batch = settings.trajectories_per_step, settings.micro_batch
+    n_trajectories, micro_batch, n_processes = settings.trajectories_per_step, settings.micro_batch, settings.processes
     if n_rows < n_trajectories:
         optional = isinstance(settings, RivalAdapterConfig | CeilingAdapterConfig)
         without = f", set {stage}.enabled=false to do without" if optional else ""
@@ -39,10 +40,17 @@ def check_batches(stage: str, settings: TrainingConfig, n_rows: int, rows: str) 
             f"{n_rows} {rows} are fewer than {stage}.trajectories_per_step = {n_trajectories}: lower it{without}, "
             "or keep more questions through curated_subset.fraction or .count"
         )
-    if n_trajectories % micro_batch:
+    if n_trajectories % n_processes:
         raise TrainingError(
-            f"{stage}.micro_batch = {micro_batch} does not divide trajectories_per_step = {n_trajectories}: "
-            f"set it to a divisor, such as {max(d for d in range(1, micro_batch) if n_trajectories % d == 0)}"
+            f"{stage}.processes = {n_processes} does not divide trajectories_per_step = {n_trajectories}: "
+            "set it to a divisor, so that each process takes as many"
+        )
+    share = n_trajectories // n_processes
+    if share % micro_batch:
+        each = f" / processes = {share}" if n_processes > 1 else ""
+        raise TrainingError(
+            f"{stage}.micro_batch = {micro_batch} does not divide trajectories_per_step = {n_trajectories}{each}: "
+            f"set it to a divisor, such as {max(d for d in range(1, micro_batch) if share % d == 0)}"
         )
 
 
@@ -62,9 +70,9 @@ def _check_targets(stage: str, settings: TrainingConfig, model: PreTrainedModel)
 
 
 def _check_device(device: torch.device) -> None:
-    # Trainer computes on the first visible GPU and moves the model there.
-    if device.type == "cuda" and device.index not in (None, 0):
+    # Trainer computes on the first visible GPU, of several processes on one each, and moves the model there.
+    if device.type == "cuda" and device.index not in (None, local_rank()):
         raise TrainingError(
-            f"model.device = '{device}': training runs on the first visible GPU: "
+            f"model.device = '{device}': training runs on the first visible GPU, several processes on the next: "
             f"set model.device to cuda and the environment variable CUDA_VISIBLE_DEVICES to {device.index}"
         )

@@ -14,6 +14,7 @@ from dagster_pipes import PipesContext, PipesEnvVarParamsLoader, open_dagster_pi
 from transformers import TrainerCallback
 
 from pipeline.errors import TrainingError
+from training.distributed import rank
 
 _LINES_PER_RUN = 20
 
@@ -37,9 +38,17 @@ class Reporter:
             self._pipes.report_custom_message(values)
 
 
+class _Silent(Reporter):
+    def line(self, text: str) -> None:
+        pass
+
+
 @contextmanager
 def open_reporter() -> Iterator[Reporter]:
-    """Yield a reporter; an error that leaves the block is told to Dagster too."""
+    """Yield a reporter, silent but in rank 0; an error that leaves the block is told to Dagster too."""
+    if rank():
+        yield _Silent(None)
+        return
     if not PipesEnvVarParamsLoader().is_dagster_pipes_process():
         yield Reporter(None)
         return

@@ -1,5 +1,9 @@
 """The training of an adapter as a program: one job file in, plain files out, the notes last.
 
+Several processes: the job starts as many as its setting ``processes`` says. On several machines, start them by
+``torchrun --nnodes ... --nproc-per-node ... -m training.run --job job.json``, in all as many as the setting says. They
+read the same files, and one writes.
+
 Exit status: 0 done, 2 the job cannot run (one line on stderr says why), 130 interrupted.
 """
 
@@ -26,6 +30,7 @@ from pipeline.section import parse_section
 from pipeline.table import conform
 from training.card import render_card
 from training.checks import check_job
+from training.distributed import join, launch, leave, missing_processes, part_dropout, rank, tell
 from training.objectives import load_objective
 from training.objectives.objective import Objective
 from training.parent import end_with_input
@@ -37,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.run", description=__doc__)
     parser.add_argument("--job", type=Path, required=True, help="JSON file of a pipeline.adapters.job.TrainingJob")
     path = parser.parse_args(arguments).job
+    if n_processes := missing_processes(path):
+        return launch(["-m", "training.run", "--job", str(path)], n_processes)
     end_with_input()
     disable_progress_bar()  # of the loading of weights, which would break up the lines of the report
     # TRL 1.16 uses names that transformers 5.23 has changed; the user can do nothing about it.
@@ -45,16 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with open_reporter() as reporter:
             train(read_job(path), reporter)
     except CurationError as error:
-        sys.stderr.write(f"error: {error}\n")
+        tell(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: no adapter was written\n")
+        tell("interrupted: no adapter was written")
         return 130
+    leave()
     return 0
 
 
 def train(job: TrainingJob, reporter: Reporter) -> None:
-    """Train for the job's objective and leave adapter, model card, log and notes in its output folder.
+    """Train for the job's objective and leave adapter, model card, log and notes in its output folder; rank 0 does.
 
     Raises ConfigError for an unknown objective or setting, ArtifactError for training questions that are missing or
     damaged, ModelError for a model that cannot be loaded, TrainingError for settings that do not fit
@@ -65,10 +73,12 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     objective = load_objective(job.objective)
     settings = parse_section(objective.section, job.settings, where=f"job: settings of {job.stage}")
     questions = _read_questions(objective, job)
+    join(job.stage, settings, job.model.device)
     language_model = load_model(job.model)
     n_questions = questions["id"].n_unique()  # an objective may read several responses to one
     check_job(job.stage, settings, language_model, n_questions, objective.rows)
     trainer = objective.build(job, settings, questions, language_model)
+    part_dropout(settings.seed)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressCallback(reporter, job.stage))
     method = f"{objective.title}, {settings.steps} steps"
@@ -80,6 +90,8 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
             f"the GPU's memory is exhausted: set "
             f"{job.stage}.activation_checkpointing=true or lower {job.stage}.micro_batch"
         ) from error
+    if rank():
+        return
     log = training_log(trainer.state.log_history)
     save_adapter(trainer.model, job)
     called = {"label": settings.label, "title": objective.title, "summary": objective.summary}

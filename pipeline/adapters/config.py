@@ -23,7 +23,10 @@ class TrainingConfig(Section):
     trajectories_per_step: int = Field(default=4, ge=1)
     """Responses per optimizer step, each to another question but for grpo's groups."""
     micro_batch: int = Field(default=4, ge=1)
-    """Trajectories per forward and backward pass; divides trajectories_per_step."""
+    """Trajectories per forward and backward pass of a process; times processes it divides trajectories_per_step."""
+    processes: int = Field(default=1, ge=1)
+    """Processes that share a step's trajectories, a GPU each, on one machine. Results are alike up to rounding, as with
+    another micro_batch; with lora_dropout the masks differ."""
     activation_checkpointing: bool = False
     """Keep each layer's input only and compute the layer again in the backward pass: far less memory, about a third
     more computation, results alike up to rounding."""

@@ -62,7 +62,7 @@ def trainer_arguments(
         output_dir=str(job.output),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.micro_batch,
-        gradient_accumulation_steps=settings.trajectories_per_step // settings.micro_batch,
+        gradient_accumulation_steps=settings.trajectories_per_step // (settings.micro_batch * settings.processes),
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=settings.warmup_share,  # below 1 it is a share (transformers 5)
@@ -70,6 +70,8 @@ def trainer_arguments(
         max_grad_norm=settings.max_grad_norm,
         seed=settings.seed,
         use_cpu=on_cpu,
+        ddp_find_unused_parameters=False,
+        log_level_replica="error",
         bf16=not on_cpu and language_model.model.dtype == torch.bfloat16,
         activation_checkpointing=settings.activation_checkpointing,
         dataloader_pin_memory=not on_cpu,

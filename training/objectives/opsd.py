@@ -35,6 +35,7 @@ from pipeline.generation.config import Sampling
 from pipeline.models import LanguageModel, encode_chat
 from pipeline.prompts import TEACHER_PROMPT_TEMPLATE, render_teacher_prompt
 from pipeline.teacher.schemas import TEACHER_CONTEXTS
+from training.distributed import average_gradients
 from training.divergence import apply_head, check_head, last_hidden_states, sum_divergence
 from training.inputs import scan_input
 from training.objectives.objective import Objective, lora_config, trainer_arguments
@@ -68,8 +69,18 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
         self._sampled = [(row["id"], 0) for row in inputs]
         batch = super().sample_rollouts(inputs)
         mask = batch["completion_mask"]
-        batch["n_step_tokens"] = mask.sum().expand(len(mask))  # one per row, because TRL splits every tensor by rows
+        # Of all processes, by their number, because their gradients are averaged; one per row, because TRL splits every
+        # tensor by rows.
+        n_tokens = self.accelerator.reduce(mask.sum(), "sum") / self.accelerator.num_processes
+        batch["n_step_tokens"] = n_tokens.expand(len(mask))
         return batch
+
+    def training_step(self, *inputs: Any, **named: Any) -> Tensor:
+        """Take the gradient of a micro-batch; after the step's last one, the gradients are those of all processes."""
+        loss = super().training_step(*inputs, **named)
+        if self.accelerator.sync_gradients:
+            average_gradients(self.model)  # DDP's hooks wait for its own forward, which the loss's parts go past
+        return loss
 
     def _generate(self, prompt_ids: list[list[int]]) -> tuple[list[list[int]], list[list[int]]]:
         student = LanguageModel(self.model.get_base_model(), self.processing_class)
