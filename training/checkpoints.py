@@ -50,13 +50,16 @@ _MANIFEST, _TENSORS, _NUMBERS = "manifest.json", "state.safetensors", "state.jso
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A callback of a trainer that has tensors which change from step to step."""
+    """A callback of a trainer with a state that changes from step to step."""
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """Return them by name."""
+        """Return its tensors by name."""
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take them back."""
+    def values(self) -> Mapping[str, Any]:
+        """Return what else it holds, as JSON has it."""
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Take both back."""
 
 
 class StepSeeds(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
@@ -128,7 +131,7 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         self._trainer.optimizer.load_state_dict({"state": moments, "param_groups": numbers["param_groups"]})
         self._trainer.lr_scheduler.load_state_dict(numbers["scheduler"])
         for name, callback in self._stateful():
-            callback.restore(_under(name, tensors))
+            callback.restore(_under(name, tensors), numbers["callbacks"][name])
         # TRL 1.16's RepeatSampler draws an epoch's order whenever it is iterated; Trainer passes over the batches of the
         # epoch that it is in, not over epochs.
         batches = self._trainer.callback_handler.train_dataloader.batch_sampler
@@ -136,9 +139,9 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         for _ in range(int(state.epoch)):
             next(iter(sampler))
 
-    def on_log(self, _args: Any, state: Any, _control: Any, logs: Mapping[str, float], **_: Any) -> None:
+    def on_log(self, _args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         """Save a checkpoint where one is due: the step's line stands in the log by now, and all checks have passed."""
-        due = self._every and state.global_step % self._every == 0 and state.global_step < state.max_steps
+        due = self._every and state.global_step % self._every == 0 and not control.should_training_stop
         if due and "loss" in logs and state.is_world_process_zero:
             self._save(state)
 
@@ -164,6 +167,7 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         numbers = {
             "param_groups": self._trainer.optimizer.state_dict()["param_groups"],
             "scheduler": self._trainer.lr_scheduler.state_dict(),
+            "callbacks": {name: dict(callback.values()) for name, callback in self._stateful()},
         }
         self._save_adapter(self._trainer.model, part)
         save_file(tensors, part / _TENSORS)

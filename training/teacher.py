@@ -86,7 +86,11 @@ class EMATeacher(TrainerCallback):  # type: ignore[misc]  # transformers is unty
             f"{name}.{side}": factor for name, delta in self.deltas.items() for side, factor in delta._asdict().items()
         }
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+    def values(self) -> dict[str, Any]:
+        """Return nothing: all of its state are tensors."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor], _values: Mapping[str, Any]) -> None:
         """Take a state back that ``tensors`` has returned."""
         for name, delta in self.deltas.items():
             left, right, error = (tensors[f"{name}.{part}"].to(delta.left) for part in ("left", "right", "error"))
