@@ -12,7 +12,7 @@ from assets.keys import asset_key
 from assets.publish import column_schema, publish
 from assets.run_config import read_section, run_config
 from assets.sources import sources_of, versions_of
-from pipeline.adapters.process import run_process
+from pipeline.adapters.process import CrashError, run_process
 from pipeline.chain import Means, Outcome, materialize
 from pipeline.config import Config
 from pipeline.errors import CurationError, QuarantineError
@@ -74,8 +74,9 @@ class _StageAsset:
             try:
                 folder = store.open(self.run, self.catalogue)
                 yield from self._run(context, folder, read_section(kind, config), read_section(ModelConfig, model))
-            except CurationError as error:  # trying again would not help
-                raise dg.Failure(description=str(error), allow_retries=False) from error
+            except CurationError as error:
+                again = isinstance(error, CrashError)  # trying anything else again would not help
+                raise dg.Failure(description=str(error), allow_retries=again) from error
 
         return stage
 

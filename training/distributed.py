@@ -27,7 +27,6 @@ from transformers.utils.logging import set_verbosity_error
 from pipeline.adapters.config import TrainingConfig
 from pipeline.adapters.job import read_job
 from pipeline.errors import ConfigError, TrainingError
-from pipeline.seeding import derive_seed
 
 _SHARDED: Final = {
     # ZeRO-2 would do; nothing of it is tested here, so it is refused alike.
@@ -156,12 +155,6 @@ def _tell_first(kind: type[BaseException], error: BaseException, traceback: Trac
         sys.stderr.write("error: the connection to another process was lost\n")
     else:
         sys.__excepthook__(kind, error, traceback)
-
-
-def part_dropout(seed: int) -> None:
-    """Let each of several processes drop out by itself; their common random state would give their rows the same."""
-    if world_size() > 1:
-        torch.manual_seed(derive_seed(seed, "dropout", rank()))
 
 
 def average_gradients(model: nn.Module) -> None:

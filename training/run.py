@@ -13,13 +13,14 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pyarrow.parquet as pq
 import torch
-from transformers import PrinterCallback
+from transformers import PrinterCallback, Trainer
 from transformers.utils.logging import disable_progress_bar
 
 from pipeline.adapters.job import LOG_FILE, NOTES_FILE, TrainingJob, read_job
@@ -29,12 +30,14 @@ from pipeline.models import load_model
 from pipeline.section import parse_section
 from pipeline.table import conform
 from training.card import render_card
+from training.checkpoints import Checkpoints, StepSeeds, alone, describe_run, sync, writing
 from training.checks import check_job
-from training.distributed import join, launch, leave, missing_processes, part_dropout, rank, tell
+from training.distributed import join, launch, leave, missing_processes, rank, tell
 from training.objectives import load_objective
 from training.objectives.objective import Objective
 from training.parent import end_with_input
 from training.reporting import ProgressCallback, Reporter, open_reporter
+from training.trackers import prepare_trackers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,12 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing\\w*` is deprecated", FutureWarning)
     try:
         with open_reporter() as reporter:
-            train(read_job(path), reporter)
+            job = read_job(path)
+            with alone(job.output):
+                train(job, reporter)
     except CurationError as error:
         tell(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        tell("interrupted: no adapter was written")
+        tell("interrupted: no adapter was written; run it again to go on from the last checkpoint, if any")
         return 130
     leave()
     return 0
@@ -64,9 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(job: TrainingJob, reporter: Reporter) -> None:
     """Train for the job's objective and leave adapter, model card, log and notes in its output folder; rank 0 does.
 
+    What an attempt that was cut off has left there is gone on from, to the same files (``training.checkpoints``).
     Raises ConfigError for an unknown objective or setting, ArtifactError for training questions that are missing or
     damaged, ModelError for a model that cannot be loaded, TrainingError for settings that do not fit
-    (``training.checks``), a diverged run or too little memory.
+    (``training.checks``), checkpoints of another run, a diverged run, or too little memory or room on the disk.
     """
     started = time.monotonic()
     (job.output / NOTES_FILE).unlink(missing_ok=True)  # an earlier run's would pass for this one's
@@ -77,28 +83,29 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     language_model = load_model(job.model)
     n_questions = questions["id"].n_unique()  # an objective may read several responses to one
     check_job(job.stage, settings, language_model, n_questions, objective.rows)
+    prepare_trackers(job, settings)
     trainer = objective.build(job, settings, questions, language_model)
-    part_dropout(settings.seed)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(ProgressCallback(reporter, job.stage))
     method = f"{objective.title}, {settings.steps} steps"
     reporter.line(f"training {job.model.path} on {n_questions} questions: {method}")
-    try:
-        trainer.train()
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            f"the GPU's memory is exhausted: set "
-            f"{job.stage}.activation_checkpointing=true or lower {job.stage}.micro_batch"
-        ) from error
+    save = partial(save_adapter, job=job)
+    made_from = describe_run(job, settings, questions)
+    checkpoints = Checkpoints(trainer, job, settings.checkpoint_every, made_from, save)
+    trainer.add_callback(StepSeeds())
+    trainer.add_callback(checkpoints)  # the last one: what the others refuse is not saved
+    _run(trainer, checkpoints, job, reporter)
     if rank():
         return
     log = training_log(trainer.state.log_history)
-    save_adapter(trainer.model, job)
     called = {"label": settings.label, "title": objective.title, "summary": objective.summary}
     notes = {"training_questions": n_questions, **called, **objective.notes(trainer)}
-    render_card(job, objective, settings, notes["training_questions"], log).save(job.output / "README.md")
-    pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
-    _write_last(job.output / NOTES_FILE, notes)
+    with writing(job.output, f"; {checkpoints.last} is kept" if checkpoints.last else ""):
+        save(trainer.model, job.output)
+        render_card(job, objective, settings, notes["training_questions"], log).save(job.output / "README.md")
+        pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
+        _write_last(job.output / NOTES_FILE, notes)
+    checkpoints.discard()
     reporter.line(f"adapter of {job.stage} saved ({time.monotonic() - started:.0f} s)")
 
 
@@ -118,14 +125,25 @@ def training_log(history: Sequence[dict[str, Any]]) -> pl.DataFrame:
     )
 
 
-def save_adapter(model: Any, job: TrainingJob) -> None:
-    """Save the adapter so that it names its base model as the configuration does, in bytes that repeat."""
+def save_adapter(model: Any, folder: Path, job: TrainingJob) -> None:
+    """Save the adapter into ``folder`` so that it names its base model as the configuration does, in bytes that repeat."""
     adapter = model.peft_config["default"]
     adapter.base_model_name_or_path = job.model.path  # PEFT's own is this machine's absolute path
     adapter.revision = job.model.revision
     adapter.target_modules = sorted(adapter.target_modules)  # a set, whose order changes from process to process
     # By default PEFT looks up the base model on the hub to learn whether its embedding was resized.
-    model.save_pretrained(job.output, save_embedding_layers=False)
+    model.save_pretrained(folder, save_embedding_layers=False)
+
+
+def _run(trainer: Trainer, checkpoints: Checkpoints, job: TrainingJob, reporter: Reporter) -> None:
+    """Train to the end, from the last checkpoint where there is one."""
+    try:
+        trainer.train(resume_from_checkpoint=checkpoints.find(reporter.line))
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"the GPU's memory is exhausted: set "
+            f"{job.stage}.activation_checkpointing=true or lower {job.stage}.micro_batch"
+        ) from error
 
 
 def _read_questions(objective: Objective[Any], job: TrainingJob) -> pl.DataFrame:
@@ -139,6 +157,7 @@ def _read_questions(objective: Objective[Any], job: TrainingJob) -> pl.DataFrame
 def _write_last(path: Path, notes: dict[str, Any]) -> None:
     unfinished = path.with_suffix(".part")
     unfinished.write_text(json.dumps(notes) + "\n", encoding="utf-8")
+    sync(path.parent)
     unfinished.replace(path)
 
 

@@ -15,7 +15,7 @@ The factors stay in float32 and are applied as products of their own: bfloat16 w
 and the sum W + E would swallow a small E.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -78,6 +78,23 @@ class EMATeacher(TrainerCallback):  # type: ignore[misc]  # transformers is unty
         norms = [(delta.left.T @ delta.left * (delta.right @ delta.right.T)).sum() for delta in self.deltas.values()]
         error = torch.stack(list(self._errors.values())).norm()
         return float(error / torch.stack(norms).sum().sqrt()) if error else 0.0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return its state: the averages' factors and the bounds of their errors."""
+        errors = {f"{name}.error": error for name, error in self._errors.items()}
+        return errors | {
+            f"{name}.{side}": factor for name, delta in self.deltas.items() for side, factor in delta._asdict().items()
+        }
+
+    def values(self) -> dict[str, Any]:
+        """Return nothing: all of its state are tensors."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor], _values: Mapping[str, Any]) -> None:
+        """Take a state back that ``tensors`` has returned."""
+        for name, delta in self.deltas.items():
+            left, right, error = (tensors[f"{name}.{part}"].to(delta.left) for part in ("left", "right", "error"))
+            self.deltas[name], self._errors[name] = LowRank(left, right), error
 
     @contextmanager
     def active(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from pipeline.section import Section
 class TrainingConfig(Section):
     """LoRA training, whatever its objective (re-implementation's settings)."""
 
-    immaterial: ClassVar[frozenset[str]] = frozenset({"activation_checkpointing"})
+    immaterial: ClassVar[frozenset[str]] = frozenset({"activation_checkpointing", "checkpoint_every", "report_to"})
     variants: ClassVar[Mapping[str, str]] = {}
     """Setting that tells an objective's variants apart, by the objective; where there are any."""
 
@@ -48,6 +48,11 @@ class TrainingConfig(Section):
     """Names of the adapted linear layers."""
     seed: int = 0
     """Seed of adapter weights, data order and sampling."""
+    checkpoint_every: int = Field(default=10, ge=0)
+    """Optimizer steps from one checkpoint to the next, of which the last two are kept until the adapter is whole; a run
+    that was cut off goes on from there to the same adapter. 0 keeps none."""
+    report_to: list[Literal["trackio", "tensorboard", "wandb", "mlflow"]] = []
+    """Libraries that each step's figures are sent to besides; they write below ``tracking`` of the store."""
 
     @property
     def label(self) -> str:

@@ -15,6 +15,8 @@ from pipeline.section import Section, parse_section
 
 END_WITH_INPUT: Final = "NEURON_OPSD_END_WITH_INPUT"
 """Environment variable of a process that must not outlive who started it."""
+CHECKPOINTS: Final = "checkpoints"
+"""Folder of the output folder with what a run that is cut off goes on from; gone when the output is whole."""
 LOG_FILE: Final = "training_log.parquet"
 """File of the output folder with the rows of TRAINING_LOG."""
 NOTES_FILE: Final = "notes.json"
@@ -35,7 +37,9 @@ class TrainingJob(Section):
     inputs: dict[str, Path]
     """Folder of each artifact that the objective reads; its table is one Parquet file, or a folder of shards."""
     output: Path
-    """Folder that receives adapter, model card, log and notes."""
+    """Folder that receives adapter, model card, log and notes, and checkpoints meanwhile."""
+    tracking: Path = Path("tracking")
+    """Folder that receives what the libraries of ``report_to`` write, where the environment names no place of theirs."""
     lineage: dict[str, str]
     """SHA-256 of each input, for the model card."""
     fingerprint: str

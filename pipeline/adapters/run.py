@@ -1,14 +1,13 @@
 """The stages that train adapters: write the job, start the training process, take over what it leaves."""
 
 import json
-import os
 import shutil
 import sys
 
 import polars as pl
 
 from pipeline.adapters.config import CeilingAdapterConfig, RivalAdapterConfig, TrainingConfig
-from pipeline.adapters.job import LOG_FILE, NOTES_FILE, TrainingJob, write_job
+from pipeline.adapters.job import CHECKPOINTS, LOG_FILE, NOTES_FILE, TrainingJob, write_job
 from pipeline.errors import TrainingError
 from pipeline.stage import Task
 from pipeline.store.writer import ArtifactWriter
@@ -20,9 +19,7 @@ def run(task: Task[TrainingConfig]) -> None:
     if isinstance(section, RivalAdapterConfig | CeilingAdapterConfig) and not section.enabled:
         writer.notes = {"skipped": f"{writer.name}.enabled is false"}
         return
-    for left in writer.folder.glob(".work-*"):
-        shutil.rmtree(left)
-    work = writer.folder / f".work-{os.getpid()}"  # a process that was left behind writes into another one
+    work = writer.folder / ".work"  # what an attempt that was cut off has left in it is gone on from
     job = TrainingJob(
         objective=section.objective,
         stage=writer.name,
@@ -31,19 +28,21 @@ def run(task: Task[TrainingConfig]) -> None:
         inputs={name: artifact.folder for name, artifact in task.inputs.items()},
         output=work / "output",
         lineage={name: artifact.manifest.digest for name, artifact in task.inputs.items()},
+        tracking=writer.folder.parents[2] / "tracking",
         fingerprint=task.fingerprint,
     )
-    write_job(job, work / "job.json")
-    task.launch([sys.executable, "-m", "training.run", "--job", str(work / "job.json")])
+    if not (job.output / NOTES_FILE).is_file():
+        write_job(job, work / "job.json")
+        task.launch([sys.executable, "-m", "training.run", "--job", str(work / "job.json")])
     _collect(job, writer)
 
 
 def _collect(job: TrainingJob, writer: ArtifactWriter) -> None:
-    """Move what the training process left into the artifact."""
+    """Copy what the training process left into the artifact: should this be cut off, it is there again."""
     if not (job.output / NOTES_FILE).is_file():
         raise TrainingError(f"the training process of {job.stage} left no adapter: its last lines above say why")
     writer.append("training_log", pl.read_parquet(job.output / LOG_FILE))
     writer.notes = json.loads((job.output / NOTES_FILE).read_text(encoding="utf-8"))
     for path in job.output.iterdir():
-        if path.name not in (LOG_FILE, NOTES_FILE):
-            path.rename(writer.folder / path.name)
+        if path.name not in (LOG_FILE, NOTES_FILE, CHECKPOINTS):
+            shutil.copy2(path, writer.folder / path.name)

@@ -17,7 +17,8 @@ from typing import Final
 from pipeline.errors import CurationError
 from pipeline.paths import PROJECT_ROOT
 from pipeline.store.artifact import find_intact
-from pipeline.store.part import discard, held
+from pipeline.store.lock import held
+from pipeline.store.part import discard
 from pipeline.store.store import Store
 
 _YOUNG: Final = 3600.0

@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from pipeline.store.artifact import Tables, find_intact
+from pipeline.store.lock import held
 
 
 @contextmanager
@@ -34,26 +35,6 @@ def part_of(final: Path) -> Iterator[Path]:
                     _tidy(part)
                     if number or not any(path.is_file() for path in part.rglob("*")):
                         shutil.rmtree(part)
-            return
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[bool]:
-    """Hold a folder that need not be there; yields false at once where another living process has it."""
-    path = folder.with_name(f".{folder.name.strip('.')}.lock")
-    while True:
-        with path.open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            if not os.fstat(lock.fileno()).st_nlink:
-                continue  # who held it has removed it since it was opened here
-            try:
-                yield True
-            finally:
-                path.unlink(missing_ok=True)
             return
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.adapters.process import run_process
+from pipeline.adapters.process import CrashError, run_process
 from pipeline.errors import TrainingError
 from pipeline.paths import PROJECT_ROOT
 
@@ -33,11 +33,36 @@ except KeyboardInterrupt:
 """
 
 
-def test_a_process_that_ends_well_is_silent_and_one_that_fails_is_an_error(capfd):
+def test_a_process_that_ends_well_is_silent(capfd):
     run_process([sys.executable, "-c", "pass"])
     assert capfd.readouterr() == ("", "")
-    with pytest.raises(TrainingError, match="ended with code 3"):
-        run_process([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        ("raise SystemExit(3)", CrashError, r"^the training process ended with code 3: it said nothing$"),
+        (
+            "import sys; print('error: too few questions: add some', file=sys.stderr); sys.exit(2)",
+            TrainingError,
+            "^too",
+        ),
+        (
+            "import sys\n[print(f'step {i}', file=sys.stderr) for i in range(9)]\n1 / 0",
+            CrashError,
+            r"code 1: its last lines: .*step 8 \| Traceback .*\| ZeroDivisionError: division by zero$",
+        ),
+        ("import os; os.kill(os.getpid(), 9)", CrashError, r"^the training process was ended by SIGKILL \(the system"),
+        ("import os; os.abort()", CrashError, "was ended by SIGABRT: "),
+    ],
+)
+def test_a_process_that_fails_is_an_error_that_says_why(capfd, code, kind, message):
+    with pytest.raises(TrainingError, match=message) as caught:
+        run_process([sys.executable, "-c", code])
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
+    said = capfd.readouterr().err
+    assert said.count("step") == (9 if "step" in code else 0)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +105,48 @@ def test_a_process_that_heeds_its_input_ends_with_its_parent_or_by_itself(tmp_pa
     while time.monotonic() < deadline and Path(f"/proc/{pid}").exists() and "Z" not in _state(pid):
         time.sleep(0.05)
     assert not Path(f"/proc/{pid}").exists() or "Z" in _state(pid)
+
+
+TREE = """
+import os, pathlib, signal, subprocess, sys
+folder = pathlib.Path(sys.argv[1])
+grandchild = (
+    "import os, pathlib, signal, sys, time; {heed}signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "pathlib.Path(sys.argv[1], f'{{os.getpid()}}.pid').touch(); time.sleep(60)"
+)
+children = [
+    subprocess.Popen([sys.executable, "-c", grandchild, str(folder)], start_new_session={session}) for _ in range(2)
+]
+while len(list(folder.glob("*.pid"))) < 2:
+    pass
+(folder / f"{{os.getpid()}}.pid").touch()
+(folder / "all").touch()
+{end}
+"""
+HEED = "from training.parent import end_with_input; end_with_input();"
+
+
+@pytest.mark.parametrize("session", [False, True], ids=["same session", "own session"])
+@pytest.mark.parametrize("end", ["interrupt", "kill", "fail", "finish"])
+def test_nothing_of_a_tree_of_processes_is_left_whatever_ends_it(tmp_path, session, end):
+    """Children that ignore SIGTERM; in a session of their own, as torchrun starts them, where they heed their input."""
+    ends = {"fail": "sys.exit(3)", "finish": "", "interrupt": "signal.pause()", "kill": f"{HEED} signal.pause()"}
+    heed = HEED if session or end == "kill" else ""
+    tree = TREE.format(heed=heed, session=session, end=ends[end])
+    command = [sys.executable, "-c", PARENT, "0.2", tree, str(tmp_path)]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, start_new_session=True, stderr=subprocess.PIPE) as parent:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "all").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if end in ("interrupt", "kill"):
+            os.kill(parent.pid, signal.SIGINT if end == "interrupt" else signal.SIGKILL)
+        complaint = parent.communicate(timeout=60)[1]
+    assert (b"ended with code 3" in complaint) == (end == "fail")
+    pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    assert len(pids) == 3
+    while time.monotonic() < deadline and any(_state(pid) != "Z" for pid in pids):
+        time.sleep(0.02)
+    assert [_state(pid) for pid in pids] == ["Z"] * 3
 
 
 def _state(pid):

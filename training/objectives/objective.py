@@ -12,6 +12,7 @@ from transformers import Trainer
 from pipeline.adapters.config import TrainingConfig
 from pipeline.adapters.job import TrainingJob
 from pipeline.models import LanguageModel
+from training.trackers import run_name
 
 C = TypeVar("C", bound=TrainingConfig)
 
@@ -78,7 +79,9 @@ def trainer_arguments(
         save_strategy="no",
         logging_steps=1,
         logging_nan_inf_filter=False,  # would hide a diverged run behind the last finite loss
-        report_to=[],
+        report_to=settings.report_to,
+        run_name=run_name(job),
+        project="neuron-opsd",
         disable_tqdm=True,
         **own,
     )
