@@ -30,6 +30,7 @@ from training.objectives import load_objective
 from training.objectives.objective import Objective
 from training.parent import end_with_input
 from training.reporting import ProgressCallback, Reporter, open_reporter
+from training.vitals import LOGGED, Vitals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,6 +70,7 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     check_job(job.stage, settings, language_model, questions.height, objective.rows)
     trainer = objective.build(job, settings, questions, language_model)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Vitals(trainer, settings.kl_every))
     trainer.add_callback(ProgressCallback(reporter, job.stage))
     method = f"{objective.title}, {settings.steps} steps"
     reporter.line(f"training {job.model.path} on {questions.height} questions: {method}")
@@ -89,16 +91,9 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
 
 def training_log(history: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """Return TRAINING_LOG rows from the trainer's log history."""
-    columns = {
-        "step": "step",
-        "loss": "loss",
-        "learning_rate": "learning_rate",
-        "grad_norm": "grad_norm",
-        "response_tokens": "completions/mean_length",
-    }
     steps = [entry for entry in history if "loss" in entry]
     return pl.DataFrame(
-        {column: [entry[key] for entry in steps] for column, key in columns.items()},
+        {column: [entry.get(key) for entry in steps] for column, key in LOGGED.items()},
         schema=pl.DataFrame(TRAINING_LOG.empty_table()).schema,
     )
 

@@ -42,6 +42,8 @@ class TrainingConfig(Section):
     """Names of the adapted linear layers."""
     seed: int = 0
     """Seed of adapter weights, data order and sampling."""
+    kl_every: int = Field(default=5, ge=1)
+    """Steps from one comparison with the base model to the next: two forward passes of a micro-batch each."""
 
 
 class DistilledAdapterConfig(TrainingConfig):
