@@ -26,6 +26,7 @@ from pipeline.section import parse_section
 from pipeline.table import conform
 from training.card import render_card
 from training.checks import check_job
+from training.guard import Guard
 from training.objectives import load_objective
 from training.objectives.objective import Objective
 from training.parent import end_with_input
@@ -72,6 +73,9 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Vitals(trainer, settings.kl_every))
     trainer.add_callback(ProgressCallback(reporter, job.stage))
+    guard = Guard(trainer.model, reporter, settings, job.stage)
+    if settings.guard != "off":
+        trainer.add_callback(guard)
     method = f"{objective.title}, {settings.steps} steps"
     reporter.line(f"training {job.model.path} on {questions.height} questions: {method}")
     try:
@@ -83,9 +87,10 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
         ) from error
     log = training_log(trainer.state.log_history)
     save_adapter(trainer.model, job)
-    render_card(job, objective, settings, questions.height, log).save(job.output / "README.md")
+    notes = {"training_questions": questions.height, **objective.notes(trainer), **guard.notes}
+    render_card(job, objective, settings, notes, log).save(job.output / "README.md")
     pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
-    _write_last(job.output / NOTES_FILE, {"training_questions": questions.height, **objective.notes(trainer)})
+    _write_last(job.output / NOTES_FILE, notes)
     reporter.line(f"adapter of {job.stage} saved ({time.monotonic() - started:.0f} s)")
 
 

@@ -5,9 +5,9 @@ responses become alike, shorter or endless, its next token certain, and it leave
 micro-batch that a TRL trainer computes its loss of, and adds its figures to those that the trainer logs. What TRL
 counts already (length, clipped share, reward) is taken from it.
 
-All figures of a step are of the weights before its update. Distinct *responses*, not answers, are counted: reading
-answers would tie every adapter to the code that reads them, so that a mended pattern trained it again. An objective
-whose reward reads answers anyway logs ``agreement`` itself.
+All figures of a step are of the weights before its update. Answers are not read here: that would tie every adapter to
+the code that reads them, so that a mended pattern trained it again, and distillation is meant to leave the student's
+own votes. A reward that reads answers anyway logs ``agreement`` and ``distinct_answers`` (TRL's ``log_metric``).
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,6 +30,7 @@ LOGGED: Final[Mapping[str, str]] = {
     "clipped_share": "completions/clipped_ratio",
     "entropy": "entropy",
     "distinct_responses": "distinct_responses",
+    "distinct_answers": "distinct_answers",
     "agreement": "agreement",
     "kl_to_base": "kl_to_base",
     "reward": "reward",
@@ -46,7 +47,8 @@ class Vitals(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         ``kl_to_base`` is taken at the first and the last step and at each that ``kl_every`` divides. Raises
         TrainingError for a model whose logits cannot be taken in chunks.
         """
-        check_head(trainer.model.get_base_model())
+        with without_dropout(trainer.model):
+            check_head(trainer.model.get_base_model())
         self._trainer, self._kl_every = trainer, kl_every
         self._compute_loss = trainer.compute_loss
         trainer.compute_loss = self._watch  # no callback of transformers sees a micro-batch

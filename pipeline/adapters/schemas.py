@@ -26,6 +26,11 @@ TRAINING_LOG = table(
         "sampling where there is a reward",
     ),
     distinct_responses=(pa.float64(), True, "different responses among the step's samples, by all; null without"),
+    distinct_answers=(
+        pa.float64(),
+        True,
+        "different answers that the step's samples state, by all samples; null where the objective reads none",
+    ),
     agreement=(
         pa.float64(),
         True,

@@ -23,9 +23,8 @@ from training.objectives import OBJECTIVES, load_objective
 WORK = f".work-{os.getpid()}"
 STAGES = (DISTILLED_ADAPTER, RIVAL_ADAPTER)
 LOG = pl.DataFrame(
-    [(step, 1 / step, 1e-3, 0.5, 7.0) for step in (1, 2, 3)],
+    [{"step": n, "loss": 1 / n, "learning_rate": 1e-3, "grad_norm": 0.5, "response_tokens": 7.0} for n in (1, 2, 3)],
     schema=pl.DataFrame(TRAINING_LOG.empty_table()).schema,
-    orient="row",
 )
 
 
