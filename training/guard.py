@@ -145,6 +145,23 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
             for name, weight in self._trained():
                 weight.data.copy_(self._kept[1][name])
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the copies of the adapter, for a checkpoint."""
+        copies = {"kept": self._kept[1], "next": self._next[1]}
+        return {f"{copy}.{name}": weight for copy, weights in copies.items() for name, weight in weights.items()}
+
+    def values(self) -> dict[str, Any]:
+        """Return the steps of the copies and the notes, for a checkpoint."""
+        return {"kept": self._kept[0], "next": self._next[0], "notes": self.notes}
+
+    def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Go on from what ``tensors`` and ``values`` returned."""
+        self._kept, self._next = (
+            (values[copy], {name: tensors[f"{copy}.{name}"] for name, _ in self._trained()})
+            for copy in ("kept", "next")
+        )
+        self.notes = dict(values["notes"])
+
     def _describe(self, gravest: Finding, history: Sequence[Mapping[str, Any]]) -> str:
         limit, stage, window = LIMITS[gravest.vital], self._stage, steps_to_average(self._settings)
         value = getattr(self._settings, limit.setting)

@@ -120,8 +120,14 @@ def test_what_a_process_leaves_that_fails_or_does_not_finish_is_no_adapter(tmp_p
 
 
 def test_the_curve_is_drawn_from_the_log_and_the_same_every_time():
-    draw, adapter = resolve(DISTILLED_ADAPTER.plot), SimpleNamespace(read=lambda: LOG, name="distilled_adapter")
-    first, second = draw(adapter), draw(adapter)
+    draw = resolve(DISTILLED_ADAPTER.plot)
+
+    def adapter(log, **notes):
+        return SimpleNamespace(read=lambda: log, name="distilled_adapter", manifest=SimpleNamespace(notes=notes))
+
+    first, second = draw(adapter(LOG)), draw(adapter(LOG))
     assert first.startswith(b"\x89PNG")
     assert first == second
-    assert draw(SimpleNamespace(read=LOG.clear, name="rival_adapter")) is None
+    assert draw(adapter(LOG, stopped_at=3, kept_step=1)) != first
+    assert draw(adapter(LOG.with_columns(entropy=pl.Series([0.3, None, 0.1])))) != first
+    assert draw(adapter(LOG.clear())) is None

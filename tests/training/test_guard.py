@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -13,7 +14,7 @@ from transformers import TrainerCallback
 from pipeline.adapters.config import DistilledAdapterConfig, TrainingConfig
 from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
-from training.guard import LIMITS, first_to_move, judge
+from training.guard import LIMITS, Guard, first_to_move, judge
 from training.objectives import opsd
 from training.reporting import Reporter
 from training.run import train
@@ -191,6 +192,31 @@ def test_the_kept_adapter_is_that_of_its_step_to_the_bit(run, fill, job_for, tin
     kept = load_file(output / "adapter_model.safetensors")
     same = [all(torch.equal(adapter[name], weight) for name, weight in kept.items()) for adapter in recorder.adapters]
     assert [step for step, equal in enumerate(same) if equal] == [notes["kept_step"]]
+
+
+def test_a_guard_goes_on_from_its_state_as_if_it_had_not_been_cut_off():
+    settings = SETTINGS.model_copy(update={"guard": "stop"})
+    log = history(*[{"kl_to_base": 0.1}] * 6, *[{"kl_to_base": 5.0}] * 2)
+    ended = []
+    for cut_after in (7, None):
+        model, listener = torch.nn.Linear(2, 1), Listener()
+        guard = Guard(model, listener, settings, "stage")
+        control = SimpleNamespace(should_training_stop=False)
+        for step in range(1, len(log) + 1):
+            model.weight.data.fill_(step)
+            guard.on_log(None, SimpleNamespace(log_history=log[:step], global_step=step), control, logs=log[step - 1])
+            if step == cut_after:
+                tensors, values = guard.tensors(), json.loads(json.dumps(guard.values()))
+                guard = Guard(model, listener, settings, "stage")
+                guard.restore(tensors, values)
+            if control.should_training_stop:
+                break
+        guard.on_train_end()
+        ended.append((guard.notes, listener.warnings, model.weight.unique().tolist()))
+    assert ended[0] == ended[1]
+    assert ended[0][0]["stopped_at"] == 10
+    assert ended[0][0]["kept_step"] == 6
+    assert ended[0][2] == [6.0]
 
 
 def test_a_warning_is_given_once_and_changes_no_weight(run):
