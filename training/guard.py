@@ -2,9 +2,11 @@
 
 A vital (``training.vitals``) is judged by its mean over a window of steps, so that one noisy step ends nothing, against
 its mean over the first window, when the student is about the base model. How far it has come from there to its limit
-is its *strain*: 0 at the start, 1 at the limit. The run is sound while no strain is above one half. At the end of every
-window of a sound run the adapter is copied, and that of the window before is the one to keep: the mean of a window
-tells late of what began in it. Pinned by ``tests/training/test_guard.py``.
+is its *strain*: 0 at the start, 1 at the limit. The run is sound while no strain is above one half.
+
+The adapter is copied at the end of every window of a sound run. Of a run that is ended the newest copy is kept that is
+a window older than the first step that was not sound, since a mean tells late of what began in its window.
+Pinned by ``tests/training/test_guard.py``.
 """
 
 import math
@@ -117,7 +119,8 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     def __init__(self, model: Any, reporter: Reporter, settings: TrainingConfig, stage: str) -> None:
         """Guard the trained weights of ``model``; messages name settings of ``stage``."""
         self._model, self._reporter, self._settings, self._stage = model, reporter, settings, stage
-        self._kept = self._next = (0, self._copy())
+        self._older = self._newer = (0, self._copy())
+        self._unsound_since: int | None = None
         self.notes: dict[str, Any] = {}
         """For the artifact's notes: when and why the run was ended, or would have been; empty for a sound run."""
 
@@ -125,10 +128,14 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         """Judge the step that ended; end the run, or warn once, where a limit is crossed."""
         if "loss" not in logs or self.notes or not (found := judge(state.log_history, self._settings)):
             return
-        step, gravest = state.global_step, found[0]
+        step, gravest, window = state.global_step, found[0], steps_to_average(self._settings)
+        if gravest.strain <= _SOUND:
+            self._unsound_since = None
+            if step % window == 0:
+                self._older, self._newer = self._newer, (step, self._copy())
+            return
+        self._unsound_since = self._unsound_since or step
         if gravest.strain < 1:
-            if gravest.strain <= _SOUND and step % steps_to_average(self._settings) == 0:
-                self._kept, self._next = self._next, (step, self._copy())
             return
         because = self._describe(gravest, state.log_history)
         if self._settings.guard == "warn":
@@ -136,31 +143,35 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
             self._reporter.warning(f"step {step}: {because}")
             return
         control.should_training_stop = True
-        self.notes = {"stopped_at": step, "stopped_because": because, "kept_step": self._kept[0]}
-        self._reporter.warning(f"stopped at step {step}: {because}. The adapter of step {self._kept[0]} is kept")
+        if self._newer[0] > self._unsound_since - window:
+            self._newer = self._older
+        kept_step = self._newer[0]
+        self.notes = {"stopped_at": step, "stopped_because": because, "kept_step": kept_step}
+        self._reporter.warning(f"stopped at step {step}: {because}. The adapter of step {kept_step} is kept")
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Put the kept weights back after a run that was ended."""
         if "kept_step" in self.notes:
             for name, weight in self._trained():
-                weight.data.copy_(self._kept[1][name])
+                weight.data.copy_(self._newer[1][name])
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the copies of the adapter, for a checkpoint."""
-        copies = {"kept": self._kept[1], "next": self._next[1]}
+        copies = {"older": self._older[1], "newer": self._newer[1]}
         return {f"{copy}.{name}": weight for copy, weights in copies.items() for name, weight in weights.items()}
 
     def values(self) -> dict[str, Any]:
-        """Return the steps of the copies and the notes, for a checkpoint."""
-        return {"kept": self._kept[0], "next": self._next[0], "notes": self.notes}
+        """Return what else a checkpoint needs: steps of the copies, and what was found."""
+        steps = {"older": self._older[0], "newer": self._newer[0]}
+        return {**steps, "unsound_since": self._unsound_since, "notes": self.notes}
 
     def restore(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Go on from what ``tensors`` and ``values`` returned."""
-        self._kept, self._next = (
+        self._older, self._newer = (
             (values[copy], {name: tensors[f"{copy}.{name}"] for name, _ in self._trained()})
-            for copy in ("kept", "next")
+            for copy in ("older", "newer")
         )
-        self.notes = dict(values["notes"])
+        self._unsound_since, self.notes = values["unsound_since"], dict(values["notes"])
 
     def _describe(self, gravest: Finding, history: Sequence[Mapping[str, Any]]) -> str:
         limit, stage, window = LIMITS[gravest.vital], self._stage, steps_to_average(self._settings)

@@ -194,29 +194,46 @@ def test_the_kept_adapter_is_that_of_its_step_to_the_bit(run, fill, job_for, tin
     assert [step for step, equal in enumerate(same) if equal] == [notes["kept_step"]]
 
 
-def test_a_guard_goes_on_from_its_state_as_if_it_had_not_been_cut_off():
-    settings = SETTINGS.model_copy(update={"guard": "stop"})
-    log = history(*[{"kl_to_base": 0.1}] * 6, *[{"kl_to_base": 5.0}] * 2)
-    ended = []
-    for cut_after in (7, None):
-        model, listener = torch.nn.Linear(2, 1), Listener()
-        guard = Guard(model, listener, settings, "stage")
-        control = SimpleNamespace(should_training_stop=False)
-        for step in range(1, len(log) + 1):
-            model.weight.data.fill_(step)
-            guard.on_log(None, SimpleNamespace(log_history=log[:step], global_step=step), control, logs=log[step - 1])
-            if step == cut_after:
-                tensors, values = guard.tensors(), json.loads(json.dumps(guard.values()))
-                guard = Guard(model, listener, settings, "stage")
-                guard.restore(tensors, values)
-            if control.should_training_stop:
-                break
-        guard.on_train_end()
-        ended.append((guard.notes, listener.warnings, model.weight.unique().tolist()))
-    assert ended[0] == ended[1]
-    assert ended[0][0]["stopped_at"] == 10
-    assert ended[0][0]["kept_step"] == 6
-    assert ended[0][2] == [6.0]
+def guarded(log, cut_after=None):
+    """Return notes, warnings and weight of a model whose weight is the number of the step, guarded along a log."""
+    model, listener, control = torch.nn.Linear(1, 1), Listener(), SimpleNamespace(should_training_stop=False)
+    model.weight.data.fill_(0)
+    guard = Guard(model, listener, SETTINGS, "stage")
+    for step, entry in enumerate(log, 1):
+        model.weight.data.fill_(step)
+        guard.on_log(None, SimpleNamespace(log_history=log[:step], global_step=step), control, logs=entry)
+        if control.should_training_stop:
+            break
+        if step == cut_after:
+            tensors, values = guard.tensors(), json.loads(json.dumps(guard.values()))
+            guard = Guard(model, listener, SETTINGS, "stage")
+            guard.restore(tensors, values)
+    guard.on_train_end()
+    return guard.notes, listener.warnings, model.weight.item()
+
+
+@pytest.mark.parametrize(
+    ("divergences", "stopped", "kept"),
+    [
+        ([0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 5.0], 10, 6),  # the copy of step 9 may hold what began in steps 8 to 10
+        ([0.1, 0.1, 0.1, 0.1, 0.1, 1.4, 0.7, 0.7, 9.0], 12, 6),  # not sound since 9: 6 is a window older
+        ([0.1, 0.1, 0.1, 0.8, 0.8, *[0.1] * 7, 9.0], 16, 12),  # it recovered between
+        ([9.0], 4, 0),
+        ([0.1] * 9, None, 12),
+    ],
+)
+def test_what_is_kept_is_a_window_older_than_the_first_step_that_was_not_sound(divergences, stopped, kept):
+    log = history(*({"kl_to_base": value} for value in divergences))
+    notes, warnings, weight = guarded(log)
+    assert (notes.get("stopped_at"), weight) == (stopped, kept)
+    assert len(warnings) == (stopped is not None)
+    assert notes.get("kept_step", 12) == kept
+
+
+@pytest.mark.parametrize("cut_after", range(1, 12))
+def test_a_guard_goes_on_from_its_state_as_if_it_had_not_been_cut_off(cut_after):
+    log = history(*({"kl_to_base": value} for value in [0.1, 0.1, 0.1, 0.1, 0.1, 1.4, 0.7, 0.7, 9.0]))
+    assert guarded(log, cut_after) == guarded(log)
 
 
 def test_a_warning_is_given_once_and_changes_no_weight(run):
