@@ -78,8 +78,8 @@ class Vitals(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Hand the step's figures, over all processes, to the trainer, which logs them next."""
         accelerator, logged = self._trainer.accelerator, self._trainer._metrics["train"]
-        sums = accelerator.reduce(self._sums.to(accelerator.device, torch.float32), "sum").tolist()
-        entropy, n_tokens, divergence, n_compared = sums
+        sums = accelerator.reduce(self._sums.to(accelerator.device), "sum")
+        entropy, n_tokens, divergence, n_compared = sums.tolist()
         logged["entropy"] = [entropy / max(n_tokens, 1)]
         if n_compared:
             logged["kl_to_base"] = [divergence / n_compared]

@@ -136,16 +136,17 @@ class Listener(Reporter):
 
 
 @pytest.fixture
-def run(fill, job_for, tiny_folder, tmp_path):
+def run(fill, job_for, tiny_folder, tmp_path, capsys):
     """Return a function that trains with changed settings and returns output folder, notes and warnings."""
 
     def train_with(**changes):
         output = tmp_path / "-".join(map(str, changes.values()))
         settings = DistilledAdapterConfig(**COLLAPSING | changes)
         model, inputs = ModelConfig(path=str(tiny_folder)), fill(tmp_path / "inputs")
-        listener = Listener()
-        train(job_for("opsd", output, settings, model=model, inputs=inputs), listener)
-        return output, json.loads((output / "notes.json").read_text()), listener.warnings
+        train(job_for("opsd", output, settings, model=model, inputs=inputs), Reporter(None))
+        lines = capsys.readouterr().err.splitlines()
+        warnings = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
+        return output, json.loads((output / "notes.json").read_text()), warnings
 
     return train_with
 
