@@ -134,6 +134,7 @@ EDITED: dict[str, set[str]] = {
     "training/objectives/sft.py": {"rival_adapter"},
     "training/sampling.py": ADAPTERS,
     "training/run.py": ADAPTERS,
+    "training/guard.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,
     "pipeline/predictions/contenders.py": {"evaluation"},
     "pipeline/evaluation/metrics.py": {"evaluation"},

@@ -1,6 +1,6 @@
 """Checkpoints: what a training run that was cut off goes on from, to the same bytes as one that was not.
 
-A checkpoint is a folder ``checkpoints/step-00000020`` of the output folder: the adapter, as PEFT loads it, the Trainer's
+A checkpoint is a folder ``checkpoints/step-00000020`` of the output folder: the adapter, as PEFT loads it, Trainer's
 own state (step, log), and every other tensor and number that changes from step to step: optimizer, schedule, callbacks
 such as the moving-average teacher. A manifest of sizes and digests tells a whole one from a damaged one, which is
 passed over for the one before. Nothing is pickled.
@@ -126,17 +126,17 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         numbers = json.loads((self.last / _NUMBERS).read_text(encoding="utf-8"))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under("optimizer", tensors).items():
-            parameter, _, moment = name.partition(".")
+            parameter, _dot, moment = name.partition(".")
             moments.setdefault(int(parameter), {})[moment] = tensor
         self._trainer.optimizer.load_state_dict({"state": moments, "param_groups": numbers["param_groups"]})
         self._trainer.lr_scheduler.load_state_dict(numbers["scheduler"])
         for name, callback in self._stateful():
             callback.restore(_under(name, tensors), numbers["callbacks"][name])
-        # TRL 1.16's RepeatSampler draws an epoch's order whenever it is iterated; Trainer passes over the batches of the
+        # TRL 1.16's RepeatSampler draws an epoch's order whenever it is iterated; Trainer passes over batches of the
         # epoch that it is in, not over epochs.
         batches = self._trainer.callback_handler.train_dataloader.batch_sampler
         sampler = getattr(batches, "batch_sampler", batches).sampler
-        for _ in range(int(state.epoch)):
+        for _epoch in range(int(state.epoch)):
             next(iter(sampler))
 
     def on_log(self, _args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:

@@ -55,7 +55,13 @@ def check_head(model: PreTrainedModel) -> None:
         )
 
 
-def sum_divergence(student: Tensor, teacher: Tensor, head: Callable[[Tensor], Tensor], alpha: float) -> Tensor:
+def sum_divergence(
+    student: Tensor,
+    teacher: Tensor,
+    head: Callable[[Tensor], Tensor],
+    alpha: float,
+    entropies: list[Tensor] | None = None,
+) -> Tensor:
     """Return the divergence, summed over tokens (nats).
 
     Args:
@@ -63,15 +69,23 @@ def sum_divergence(student: Tensor, teacher: Tensor, head: Callable[[Tensor], Te
         teacher: Last hidden states ``[N, D]`` at the same tokens.
         head: Takes hidden states ``[n, D]`` to logits ``[n, V]``, each by itself; none of its weights is trained.
         alpha: TRL's ``distillation_alpha``: 1 is KL(student, teacher), 0 KL(teacher, student), 0.5 Jensen-Shannon.
+        entropies: Where given, receives the entropies of the student's next token, a tensor for each chunk (nats).
     """
-    return _SumDivergence.apply(student, teacher, head, alpha)
+    return _SumDivergence.apply(student, teacher, head, alpha, entropies)
 
 
 class _SumDivergence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor, head: Callable[[Tensor], Tensor], alpha: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        teacher: Tensor,
+        head: Callable[[Tensor], Tensor],
+        alpha: float,
+        entropies: list[Tensor] | None,
+    ) -> Tensor:
         chunks = [
-            _chunk_divergence(*hidden, head, alpha)
+            _chunk_divergence(*hidden, head, alpha, entropies)
             for hidden in zip(student.split(CHUNK_TOKENS), teacher.split(CHUNK_TOKENS), strict=True)
         ]
         ctx.save_for_backward(torch.cat([gradient for _, gradient in chunks]))
@@ -80,14 +94,21 @@ class _SumDivergence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return (scale * gradient).to(gradient.dtype), None, None, None
+        return (scale * gradient).to(gradient.dtype), None, None, None, None
 
 
 def _chunk_divergence(
-    student: Tensor, teacher: Tensor, head: Callable[[Tensor], Tensor], alpha: float
+    student: Tensor,
+    teacher: Tensor,
+    head: Callable[[Tensor], Tensor],
+    alpha: float,
+    entropies: list[Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
     target = head(teacher).log_softmax(-1, torch.float32)  # [n, V]
     with torch.enable_grad():
         student = student.detach().requires_grad_()
-        divergence = compute_divergence(head(student).log_softmax(-1, torch.float32), target, alpha).sum()
+        log_probs = head(student).log_softmax(-1, torch.float32)
+        if entropies is not None:
+            entropies.append(torch.special.entr(log_probs.detach().exp()).sum(-1))
+        divergence = compute_divergence(log_probs, target, alpha).sum()
     return divergence.detach(), *torch.autograd.grad(divergence, student)

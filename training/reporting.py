@@ -32,6 +32,13 @@ class Reporter:
         else:
             self._pipes.log.info(text)
 
+    def warning(self, text: str) -> None:
+        """Report one line that people should not miss."""
+        if self._pipes is None:
+            sys.stderr.write(f"warning: {text}\n")
+        else:
+            self._pipes.log.warning(text)
+
     def metrics(self, values: dict[str, float]) -> None:
         """Report figures to Dagster as a custom message; without Dagster they only stand in the lines."""
         if self._pipes is not None:

@@ -33,11 +33,13 @@ from training.card import render_card
 from training.checkpoints import Checkpoints, StepSeeds, alone, describe_run, sync, writing
 from training.checks import check_job
 from training.distributed import join, launch, leave, missing_processes, rank, tell
+from training.guard import Guard
 from training.objectives import load_objective
 from training.objectives.objective import Objective
 from training.parent import end_with_input
 from training.reporting import ProgressCallback, Reporter, open_reporter
 from training.trackers import prepare_trackers
+from training.vitals import LOGGED, Vitals
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +88,11 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     prepare_trackers(job, settings)
     trainer = objective.build(job, settings, questions, language_model)
     trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Vitals(trainer, settings.kl_every))
     trainer.add_callback(ProgressCallback(reporter, job.stage))
+    guard = Guard(trainer.model, reporter, settings, job.stage)
+    if settings.guard != "off":
+        trainer.add_callback(guard)
     method = f"{objective.title}, {settings.steps} steps"
     reporter.line(f"training {job.model.path} on {n_questions} questions: {method}")
     save = partial(save_adapter, job=job)
@@ -99,10 +105,10 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
         return
     log = training_log(trainer.state.log_history)
     called = {"label": settings.label, "title": objective.title, "summary": objective.summary}
-    notes = {"training_questions": n_questions, **called, **objective.notes(trainer)}
+    notes = {"training_questions": n_questions, **called, **objective.notes(trainer), **guard.notes}
     with writing(job.output, f"; {checkpoints.last} is kept" if checkpoints.last else ""):
         save(trainer.model, job.output)
-        render_card(job, objective, settings, notes["training_questions"], log).save(job.output / "README.md")
+        render_card(job, objective, settings, notes, log).save(job.output / "README.md")
         pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
         _write_last(job.output / NOTES_FILE, notes)
     checkpoints.discard()
@@ -111,22 +117,15 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
 
 def training_log(history: Sequence[dict[str, Any]]) -> pl.DataFrame:
     """Return TRAINING_LOG rows from the trainer's log history."""
-    columns = {
-        "step": "step",
-        "loss": "loss",
-        "learning_rate": "learning_rate",
-        "grad_norm": "grad_norm",
-        "response_tokens": "completions/mean_length",
-    }
     steps = [entry for entry in history if "loss" in entry]
     return pl.DataFrame(
-        {column: [entry[key] for entry in steps] for column, key in columns.items()},
+        {column: [entry.get(key) for entry in steps] for column, key in LOGGED.items()},
         schema=pl.DataFrame(TRAINING_LOG.empty_table()).schema,
     )
 
 
 def save_adapter(model: Any, folder: Path, job: TrainingJob) -> None:
-    """Save the adapter into ``folder`` so that it names its base model as the configuration does, in bytes that repeat."""
+    """Save the adapter into ``folder``, naming its base model as the configuration does, in bytes that repeat."""
     adapter = model.peft_config["default"]
     adapter.base_model_name_or_path = job.model.path  # PEFT's own is this machine's absolute path
     adapter.revision = job.model.revision

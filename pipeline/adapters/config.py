@@ -53,6 +53,25 @@ class TrainingConfig(Section):
     that was cut off goes on from there to the same adapter. 0 keeps none."""
     report_to: list[Literal["trackio", "tensorboard", "wandb", "mlflow"]] = []
     """Libraries that each step's figures are sent to besides; they write below ``tracking`` of the store."""
+    kl_every: int = Field(default=5, ge=1)
+    """Steps from one comparison with the base model to the next: two forward passes of a micro-batch each."""
+    guard: Literal["stop", "warn", "off"] = "stop"
+    """What becomes of a run that collapses (training/guard.py): stop ends it and keeps the adapter of its last sound
+    steps, warn says so once and goes on."""
+    guard_responses: int = Field(default=80, ge=1)
+    """Responses over which a vital is averaged, in whole steps, before it is judged against the first so many."""
+    guard_length_factor: float = Field(default=4.0, gt=1)
+    """How many times longer or shorter the student's samples may become."""
+    guard_clipped_rise: float = Field(default=0.5, gt=0, le=1)
+    """How much the share of responses that the length limit cuts may rise."""
+    guard_entropy_factor: float = Field(default=10.0, gt=1)
+    """How many times higher or lower the entropy of the student's next token may become over its own samples."""
+    guard_distinct_floor: float = Field(default=0.25, ge=0, lt=1)
+    """Share of the variety of responses, and of answers where the objective reads them, that must be left."""
+    guard_agreement_floor: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the agreement with leading answers that must be left, where the objective reads answers."""
+    guard_max_kl: float = Field(default=1.0, gt=0)
+    """Divergence of the student from the base model (nats per response token)."""
 
     @property
     def label(self) -> str:

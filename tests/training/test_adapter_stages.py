@@ -23,9 +23,8 @@ from training.objectives import OBJECTIVES, load_objective
 WORK = f".work-{os.getpid()}"
 STAGES = (DISTILLED_ADAPTER, RIVAL_ADAPTER, CEILING_ADAPTER)
 LOG = pl.DataFrame(
-    [(step, 1 / step, 1e-3, 0.5, 7.0) for step in (1, 2, 3)],
+    [{"step": n, "loss": 1 / n, "learning_rate": 1e-3, "grad_norm": 0.5, "response_tokens": 7.0} for n in (1, 2, 3)],
     schema=pl.DataFrame(TRAINING_LOG.empty_table()).schema,
-    orient="row",
 )
 
 
@@ -137,8 +136,14 @@ def test_a_method_is_called_by_its_objective_and_by_what_sets_it_apart():
 
 
 def test_the_curve_is_drawn_from_the_log_and_the_same_every_time():
-    draw, adapter = resolve(DISTILLED_ADAPTER.plot), SimpleNamespace(read=lambda: LOG, name="distilled_adapter")
-    first, second = draw(adapter), draw(adapter)
+    draw = resolve(DISTILLED_ADAPTER.plot)
+
+    def adapter(log, **notes):
+        return SimpleNamespace(read=lambda: log, name="distilled_adapter", manifest=SimpleNamespace(notes=notes))
+
+    first, second = draw(adapter(LOG)), draw(adapter(LOG))
     assert first.startswith(b"\x89PNG")
     assert first == second
-    assert draw(SimpleNamespace(read=LOG.clear, name="rival_adapter")) is None
+    assert draw(adapter(LOG, stopped_at=3, kept_step=1)) != first
+    assert draw(adapter(LOG.with_columns(entropy=pl.Series([0.3, None, 0.1])))) != first
+    assert draw(adapter(LOG.clear())) is None

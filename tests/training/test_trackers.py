@@ -84,7 +84,7 @@ def test_a_library_that_is_not_installed_is_refused_with_what_to_install(job, cl
 
 
 def test_a_name_that_is_none_is_refused():
-    with pytest.raises(ConfigError, match="report_to.0 = 'tensorbord' is not known, did you mean 'tensorboard'"):
+    with pytest.raises(ConfigError, match=r"report_to\.0 = 'tensorbord' is not known, did you mean 'tensorboard'"):
         parse_section(RivalAdapterConfig, {"report_to": ["tensorbord"]}, where="preset")
 
 

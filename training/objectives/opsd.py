@@ -102,7 +102,9 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
                 teacher = self._hidden_states(inputs["teacher_input_ids"], inputs["teacher_attention_mask"], mask)
             student = self._hidden_states(ids, attention, mask)
             head = partial(apply_head, self.model.get_base_model())
-            divergence = sum_divergence(student, teacher, head, self.args.distillation_alpha)
+            entropies: list[Tensor] = []
+            divergence = sum_divergence(student, teacher, head, self.args.distillation_alpha, entropies)
+        self._metrics["train"]["entropy"].append(float(torch.cat(entropies).mean()))  # as TRL's other trainers do
         return divergence / inputs["n_step_tokens"][0]
 
     def _hidden_states(self, ids: Tensor, attention_mask: Tensor, response_mask: Tensor) -> Tensor:
