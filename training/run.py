@@ -26,6 +26,7 @@ from pipeline.section import parse_section
 from pipeline.table import conform
 from training.card import render_card
 from training.checks import check_job
+from training.metering import metering
 from training.objectives import load_objective
 from training.objectives.objective import Objective
 from training.parent import end_with_input
@@ -73,7 +74,8 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     method = f"{objective.title}, {settings.steps} steps"
     reporter.line(f"training {job.model.path} on {questions.height} questions: {method}")
     try:
-        trainer.train()
+        with metering(trainer, language_model, job.costs):
+            trainer.train()
     except torch.OutOfMemoryError as error:
         raise TrainingError(
             f"the GPU's memory is exhausted: set "

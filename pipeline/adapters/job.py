@@ -36,6 +36,8 @@ class TrainingJob(Section):
     """Folder of each artifact that the objective reads; its table is one Parquet file, or a folder of shards."""
     output: Path
     """Folder that receives adapter, model card, log and notes."""
+    costs: Path | None = None
+    """Folder in which the process keeps what it costs (``pipeline.ledger.usage.keep_cost``); none: nobody asks."""
     lineage: dict[str, str]
     """SHA-256 of each input, for the model card."""
     fingerprint: str

@@ -10,6 +10,7 @@ import polars as pl
 from pipeline.adapters.config import RivalAdapterConfig, TrainingConfig
 from pipeline.adapters.job import LOG_FILE, NOTES_FILE, TrainingJob, write_job
 from pipeline.errors import TrainingError
+from pipeline.ledger.meter import expect_costs
 from pipeline.stage import Task
 from pipeline.store.writer import ArtifactWriter
 
@@ -30,10 +31,12 @@ def run(task: Task[TrainingConfig]) -> None:
         settings=section.model_dump(mode="json"),
         inputs={name: artifact.folder for name, artifact in task.inputs.items()},
         output=work / "output",
+        costs=work,
         lineage={name: artifact.manifest.digest for name, artifact in task.inputs.items()},
         fingerprint=task.fingerprint,
     )
     write_job(job, work / "job.json")
+    expect_costs(work)
     task.launch([sys.executable, "-m", "training.run", "--job", str(work / "job.json")])
     _collect(job, writer)
 
