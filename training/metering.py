@@ -3,18 +3,21 @@
 The costs are brought up to date after every step, for whoever started the process and may find it killed.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import Trainer, TrainerCallback
 
-from pipeline.ledger.meter import Meter, metered
+from pipeline.ledger.meter import metered
 from pipeline.ledger.usage import Usage, keep_cost
 from pipeline.models import LanguageModel
+
+_logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -24,7 +27,7 @@ def metering(trainer: Trainer, language_model: LanguageModel, folder: Path | Non
         yield
         return
     with metered() as meter:
-        keeper = _Keeper(Usage(meter), meter, language_model, folder)
+        keeper = _Keeper(Usage(meter), language_model, folder)
         trainer.add_callback(keeper)
         decoder = language_model.model.get_decoder()
         hook = decoder.register_forward_pre_hook(keeper.see, with_kwargs=True)
@@ -39,11 +42,13 @@ def metering(trainer: Trainer, language_model: LanguageModel, folder: Path | Non
 class _Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     """Counts forward passes on the model's device, without waiting for it."""
 
-    def __init__(self, usage: Usage, meter: Meter, language_model: LanguageModel, folder: Path) -> None:
-        self._usage, self._meter, self._folder = usage, meter, folder
+    def __init__(self, usage: Usage, language_model: LanguageModel, folder: Path) -> None:
+        self._usage, self._folder, self._failed = usage, folder, False
         device = language_model.device
         self._stops = torch.tensor([*language_model.stop_ids, language_model.tokenizer.pad_token_id], device=device)
-        self._read, self._generated, self._trained = (torch.zeros((), dtype=torch.long, device=device) for _ in range(3))
+        self._read, self._generated, self._trained = (
+            torch.zeros((), dtype=torch.long, device=device) for _ in range(3)
+        )
 
     def see(self, _decoder: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
         """Count a forward pass of the decoder."""
@@ -70,4 +75,10 @@ class _Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         """Keep the cost up to now."""
         cost, own = self._usage.cost(), [int(n) for n in (self._read, self._generated, self._trained)]
         counted = zip(("read_tokens", "generated_tokens", "trained_tokens"), own, strict=True)
-        keep_cost(cost.model_copy(update={name: getattr(cost, name) + n for name, n in counted}), self._folder)
+        whole = cost.model_copy(update={name: getattr(cost, name) + n for name, n in counted})
+        try:
+            keep_cost(whole, self._folder)
+        except OSError as error:  # no reason to lose a training
+            if not self._failed:
+                _logger.warning("what the training costs is not recorded: %s (%s)", self._folder, error.strerror)
+            self._failed = True

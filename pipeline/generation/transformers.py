@@ -17,7 +17,7 @@ from pipeline.generation.config import Sampling
 from pipeline.generation.decoding import decode
 from pipeline.generation.generator import LENGTH, PROMPT_TOO_LONG, STOP, Completion, Request
 from pipeline.generation.seeded import SeededDraw
-from pipeline.ledger.meter import count
+from pipeline.ledger.meter import count_tokens
 from pipeline.models import LanguageModel
 
 
@@ -77,7 +77,7 @@ def _complete(
     prompts, stop_ids = [request.prompt_ids for request in batch], language_model.stop_ids
     sampled = decode(language_model.model, prompts, draw, stop_ids, renewal).tolist()
     responses = [_until_stop(response, stop_ids) for response in sampled]
-    count(generated=sum(map(len, responses)))
+    count_tokens(generated=sum(map(len, responses)))
     recorded = zip(draw.logprobs.cpu(), draw.self_certainty.cpu(), draw.watched.cpu(), strict=True)
     return [
         _completion(request, response, seen, language_model)

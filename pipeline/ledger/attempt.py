@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cache
+from io import FileIO
 from pathlib import Path
 from threading import Event, Thread
 from typing import Final, Literal, Self
@@ -72,13 +73,13 @@ class Recording:
         self._stack.close()
         self._update("done" if kind is None else "failed")
         if self._file is not None:
-            os.close(self._file)
+            self._file.close()
 
-    def _create(self) -> int | None:
+    def _create(self) -> FileIO | None:
         path = self._folder / f"{secrets.token_hex(8)}.json"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            file = os.open(unfinished := path.with_suffix(".part"), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            file = FileIO(unfinished := path.with_suffix(".part"), "x")
             fcntl.flock(file, fcntl.LOCK_EX)
             self._write(file)
             os.rename(unfinished, path)
@@ -98,10 +99,11 @@ class Recording:
                 self._write(self._file)
             except OSError as error:
                 self._say(error)
-                self._file = os.close(self._file)
+                self._file.close()
+                self._file = None
 
-    def _write(self, file: int) -> None:
-        os.pwrite(file, f"{self.attempt.model_dump_json():<{_BYTES}}\n".encode(), 0)
+    def _write(self, file: FileIO) -> None:
+        os.pwrite(file.fileno(), f"{self.attempt.model_dump_json():<{_BYTES}}\n".encode(), 0)
 
     def _say(self, error: OSError) -> None:
         _logger.warning("what '%s' costs is not recorded: %s (%s)", self.attempt.stage, self._folder, error.strerror)

@@ -36,7 +36,7 @@ def metered() -> Iterator[Meter]:
         _METER.reset(token)
 
 
-def count(read: int = 0, generated: int = 0, trained: int = 0) -> None:
+def count_tokens(read: int = 0, generated: int = 0, trained: int = 0) -> None:
     """Count tokens; without a meter nothing happens."""
     if meter := _METER.get():
         meter.read_tokens += read

@@ -2,8 +2,7 @@
 
 import fcntl
 import logging
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import polars as pl
@@ -25,9 +24,15 @@ def _told(name: str) -> str:
 
 
 LEDGER: Final = table(
-    **{name: (TEXT, name == "objective", _told(name)) for name in ("stage", "objective", "fingerprint", "run", "state")},
+    **{
+        name: (TEXT, name == "objective", _told(name)) for name in ("stage", "objective", "fingerprint", "run", "state")
+    },
     started=(pa.timestamp("us", "UTC"), False, _told("started")),
-    shown=(pa.bool_(), False, "whether the run shows what was made; false for its other settings, and while it is made"),
+    shown=(
+        pa.bool_(),
+        False,
+        "whether the run shows what was made; false for its other settings, and while it is made",
+    ),
     **{name: (pa.float64(), False, _told(name)) for name in ("seconds", "processor_seconds", "gpu_seconds")},
     peak_memory=(pa.int64(), True, _told("peak_memory")),
     **{
@@ -72,17 +77,15 @@ def write_ledger(run: Run) -> None:
         _logger.warning("%s cannot be written (%s): make room", path, error.strerror)
 
 
-def show_ledger(ledger: pl.DataFrame, run: str) -> str:
-    """Return rows of schema LEDGER as an aligned table for people, with totals; in parentheses what is not shown."""
+def show_ledger(ledger: pl.DataFrame, totals: Mapping[str, pl.Expr]) -> str:
+    """Return rows of schema LEDGER as an aligned table for people: by stage and objective, then some totals.
+
+    In parentheses stands what the run does not show. A total is of the rows that its expression chooses, if any.
+    """
     by = ["stage", "objective", "shown"]
     stages = ledger.group_by(by, maintain_order=True).agg(*_total()).sort("shown", descending=True, maintain_order=True)
     rows = [(row["stage"] if row["shown"] else f"({row['stage']})", row) for row in stages.iter_rows(named=True)]
-    parts = {
-        "all that the run shows": pl.col("shown"),
-        "(not shown)": ~pl.col("shown"),
-        "spent by the run itself": pl.col("run") == run,
-    }
-    for name, chosen in parts.items():
+    for name, chosen in totals.items():
         own = ledger.filter(chosen)
         if own.height:
             rows.append((name, own.select(*_total()).row(0, named=True)))
@@ -90,7 +93,7 @@ def show_ledger(ledger: pl.DataFrame, run: str) -> str:
 
 
 _HEADER: Final = [
-    *("", "objective", "attempts", "seconds", "processor s", "GPU s", "memory MB", "GPU MB"),
+    *("", "objective", "attempts", "unfinished", "seconds", "processor s", "GPU s", "memory MB", "GPU MB"),
     *("read tokens", "generated", "trained"),
 ]
 
@@ -105,11 +108,11 @@ def _total() -> list[pl.Expr]:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    unfinished = f" ({row['unfinished']} unfinished)" if row["unfinished"] else ""
+    attempts = [str(row[name]) for name in ("attempts", "unfinished")]
     memory = ["?" if row[name] is None else f"{row[name] / 1e6:,.0f}" for name in ("peak_memory", "peak_gpu_memory")]
     seconds = [f"{row[name]:,.1f}" for name in ("seconds", "processor_seconds", "gpu_seconds")]
     tokens = [f"{row[name]:,}" for name in ("read_tokens", "generated_tokens", "trained_tokens")]
-    return [row.get("objective") or "", f"{row['attempts']}{unfinished}", *seconds, *memory, *tokens]
+    return [row.get("objective") or "", *attempts, *seconds, *memory, *tokens]
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:

@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
@@ -66,7 +66,7 @@ class Usage:
         seconds, meter = time.monotonic() - self._started, self._meter
         others = [cost for folder in list(meter.processes) for cost in _kept(folder)]
         processor, children = _processor_seconds()
-        # A process counts for its parent when it has ended, and is known by its own account before, or if it never does.
+        # A process counts for its parent when it has ended; before, it is known by its own account.
         children = max(children - self._children, sum(cost.processor_seconds for cost in others))
         peak = _high_water()
         own_peak = peak if self._forgot or peak > self._peak else None
@@ -127,7 +127,7 @@ def _high_water() -> int:
 
 def _gpu_memory(forget: bool = False) -> list[int]:
     """Return the largest memory allocated on each GPU (bytes), none where PyTorch has not used any; imports nothing."""
-    cuda = sys.modules.get("torch.cuda")
+    cuda: Any = sys.modules.get("torch.cuda")
     if not hasattr(cuda, "max_memory_allocated") or not cuda.is_initialized():  # another thread may be importing it
         return []
     devices = range(cuda.device_count())
