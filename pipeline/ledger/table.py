@@ -93,7 +93,7 @@ def show_ledger(ledger: pl.DataFrame, totals: Mapping[str, pl.Expr]) -> str:
 
 
 _HEADER: Final = [
-    *("", "objective", "attempts", "unfinished", "seconds", "processor s", "GPU s", "memory MB", "GPU MB"),
+    *("", "objective", "attempts", "seconds", "processor s", "GPU s", "memory MB", "GPU MB"),
     *("read tokens", "generated", "trained"),
 ]
 
@@ -102,17 +102,15 @@ def _total() -> list[pl.Expr]:
     peaks = [name for name in _COST if name.startswith("peak_")]
     return [
         pl.len().alias("attempts"),
-        (pl.col("state") != "done").sum().alias("unfinished"),
         *(pl.col(name).max() if name in peaks else pl.col(name).sum() for name in _COST),
     ]
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    attempts = [str(row[name]) for name in ("attempts", "unfinished")]
     memory = ["?" if row[name] is None else f"{row[name] / 1e6:,.0f}" for name in ("peak_memory", "peak_gpu_memory")]
     seconds = [f"{row[name]:,.1f}" for name in ("seconds", "processor_seconds", "gpu_seconds")]
     tokens = [f"{row[name]:,}" for name in ("read_tokens", "generated_tokens", "trained_tokens")]
-    return [row.get("objective") or "", *attempts, *seconds, *memory, *tokens]
+    return [row.get("objective") or "", str(row["attempts"]), *seconds, *memory, *tokens]
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
