@@ -53,7 +53,7 @@ reference-model: $(VENV)/.run  ## Make the embedded world and train its model ag
 	$(BIN)/python -m pipeline.reference
 
 clean:  ## Remove the environment, Dagster's home, runs with their artifacts, worlds of studies, and fetched models
-	rm -rf $(VENV) $(DAGSTER_HOME) data/runs data/store data/digests data/worlds data/models
+	rm -rf $(VENV) $(DAGSTER_HOME) data/runs data/store data/ledger data/digests data/worlds data/models
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

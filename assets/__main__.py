@@ -9,15 +9,18 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
+import polars as pl
 
 from assets import STORE, build_definitions, resources, run_name
 from assets.keys import artifact_of, asset_key
 from assets.stages import build_assets
 from pipeline.config import Config
 from pipeline.errors import ConfigError, CurationError, one_line
+from pipeline.ledger.table import LEDGER_FILE, ledger_of, show_ledger
 from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import DEFAULT_PRESET, PRESETS, load_config
 from pipeline.stages import CATALOGUE, STAGES, open_store
@@ -29,7 +32,7 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0 done, 2 a user error, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    options, started = _parser().parse_args(arguments), datetime.now(UTC)
     try:
         _end_alike()
         config = load_config(options.preset, options.set, options.seed)
@@ -42,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     _print_summary(run, cached)
+    _print_costs(run, cached, started)
     return 0
 
 
@@ -113,8 +117,15 @@ def _print_summary(run: Run, cached: dict[str, bool]) -> None:
             print(f"{state:<10} {_shown(run.folder / name / f'{table}.parquet')}")
     if "evaluation" in cached:
         print(f"{'report':<10} {_shown(run.folder / 'evaluation' / 'report.md')}")
+
+
+def _print_costs(run: Run, cached: dict[str, bool], started: datetime) -> None:
     if all(cached.values()):
         print("\nNothing changed: nothing was recomputed.")
+        return
+    print(f"{'ledger':<10} {_shown(run.folder / LEDGER_FILE)}")
+    spent = ledger_of(run).filter(pl.col("run") == run.name, pl.col("started") >= started)
+    print(f"\n{show_ledger(spent, {'spent this time': pl.lit(True)})}")
 
 
 def _shown(path: Path) -> str:

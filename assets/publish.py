@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from assets.keys import asset_key
 from assets.sources import versions_of
+from pipeline.ledger.table import cost_to_make
+from pipeline.ledger.usage import Cost
 from pipeline.markdown import markdown_table
 from pipeline.stage import StageSpec, resolve
 from pipeline.store.artifact import Artifact
@@ -19,11 +21,12 @@ _PREVIEW_ROWS = 5
 
 
 def publish(
-    spec: StageSpec, artifact: Artifact, run: Run, cached: bool, is_known: bool = False
+    spec: StageSpec, artifact: Artifact, run: Run, cached: bool, is_known: bool = False, cost: Cost | None = None
 ) -> dg.MaterializeResult[Any]:
     """Return the materialization of a stage's artifact in a run; its data version is the digest of its content.
 
     Of one that ``is_known``, having been shown in full before, the event log gets no more than that it stands.
+    ``cost`` is what was spent now, which the UI draws over time.
     """
     manifest = artifact.manifest
     metadata: dict[str, Any] = {
@@ -34,6 +37,9 @@ def publish(
     }
     if not is_known:
         metadata |= _details(spec, artifact)
+        if manifest.name == spec.name:
+            metadata["cost_to_make"] = cost_to_make(run.store, spec.name, manifest.fingerprint).model_dump()
+    metadata |= {f"cost/{name}": value for name in Cost.model_fields if (value := getattr(cost, name, None))}
     seen = versions_of(spec, manifest.provenance).items()
     return dg.MaterializeResult(
         asset_key=asset_key(run.name, manifest.name),

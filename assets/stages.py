@@ -133,7 +133,8 @@ class _StageAsset:
             key = asset_key(self.run, name)
             if key in context.selected_asset_keys:
                 is_known = outcome.cached and _was_shown(context.instance, key, artifact)
-                yield publish(self.spec, artifact, run, outcome.cached, is_known)
+                cost = outcome.cost if artifact is outcome.artifact else None  # of several artifacts it is the stage's
+                yield publish(self.spec, artifact, run, outcome.cached, is_known, cost)
 
     def _report(self, context: dg.AssetExecutionContext, sources: Mapping[str, str]) -> None:
         """Record what the stage found outside the store, unless it is what was observed last."""

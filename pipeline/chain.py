@@ -18,6 +18,9 @@ from pipeline.digests import digest_json
 from pipeline.errors import ArtifactError
 from pipeline.execution import Executor, InProcess
 from pipeline.fingerprint import reachable_code
+from pipeline.ledger.attempt import Recording
+from pipeline.ledger.table import write_ledger
+from pipeline.ledger.usage import Cost
 from pipeline.model_config import ModelConfig
 from pipeline.model_fingerprint import model_fingerprint
 from pipeline.presets import load_config
@@ -37,6 +40,8 @@ class Outcome:
     """Its artifacts, its own first."""
     cached: bool
     """Whether an earlier result still stood and nothing was computed."""
+    cost: Cost = field(default_factory=Cost)
+    """What was spent now; ``ledger.table.cost_to_make`` tells what it cost with all attempts."""
 
     @property
     def artifact(self) -> Artifact:
@@ -80,14 +85,26 @@ class Materialization:
             return None
         return {name: self.run.show(name, self.fingerprint) for name in names}
 
-    def compute(self, means: Means) -> None:
-        """Run the stage's code and store what it makes; raises ArtifactError naming an input that is damaged."""
+    def compute(self, means: Means) -> Cost:
+        """Run the stage's code, store what it makes and return what that cost, which is recorded, too.
+
+        Raises ArtifactError naming an input that is damaged.
+        """
         self._check_inputs(thorough=False)
         try:
-            self._compute(means)
+            with Recording(
+                self.run.store.ledger, self.spec.name, self.fingerprint, self._objective(), self.run.name
+            ) as record:
+                self._compute(means)
         except (pl.exceptions.PolarsError, OSError):
             self._check_inputs(thorough=True)
             raise
+        return record.attempt
+
+    def _objective(self) -> str | None:
+        """Return what the adapter that the stage makes, or has among its inputs, is trained for."""
+        settings = [self.section.model_dump(), *(artifact.manifest.settings for artifact in self.inputs.values())]
+        return next((own["objective"] for own in settings if "objective" in own), None)
 
     def _check_inputs(self, thorough: bool) -> None:
         for name, artifact in self.inputs.items():
@@ -172,16 +189,21 @@ def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run,
     materialization = Materialization(spec, section, model, run)
     if spec.gate:
         resolve(spec.gate)({name: run.require(name).manifest.notes for name in spec.after}, section)
+    before, cost = run.find(spec.name), Cost()
     standing = materialization.standing()
     cached = standing is not None
-    if standing is None:
-        materialization.compute(means or Means())
-        standing = materialization.standing()
+    try:
+        if standing is None:
+            cost = materialization.compute(means or Means())
+            standing = materialization.standing()
+    finally:
+        if not cached or before is None or before.manifest.fingerprint != materialization.fingerprint:
+            write_ledger(run)
     if standing is None:
         raise ArtifactError(f"'{spec.name}' of run '{run.name}' was removed while it was made: materialize it again")
     if spec.check:
         resolve(spec.check)(standing[spec.name].manifest.notes, section)
-    return Outcome(standing, cached)
+    return Outcome(standing, cached, cost)
 
 
 def run_chain(config: Config, run: Run, last: str = "evaluation", means: Means | None = None) -> dict[str, Outcome]:

@@ -86,6 +86,27 @@ def test_the_summary_shows_the_comparison_and_what_there_is(done, capsys):
     assert listed == set(cached) - {"ceiling_adapter", "ceiling_predictions"}
 
 
+def test_the_ledger_tells_what_each_stage_and_objective_cost(done):
+    run, _, cached = done
+    ledger = pl.read_parquet(run.folder / "ledger.parquet").filter("shown", pl.col("state") == "done")
+    made = {row["stage"]: row for row in ledger.iter_rows(named=True)}
+    assert set(made) == {stage_of(name).name for name in cached}
+    for stage in ("rollouts", "base_predictions", "rival_predictions", "distilled_predictions"):
+        responses = [run.require(stage).read(table)["response_ids"] for table in CATALOGUE[stage]]
+        assert made[stage]["generated_tokens"] == sum(column.list.len().sum() for column in responses)
+        assert made[stage]["read_tokens"] > 0
+    sampled = run.require("distilled_adapter").read()["response_tokens"].sum() * 8
+    assert made["distilled_adapter"]["generated_tokens"] == pytest.approx(sampled)
+    assert made["rival_adapter"]["generated_tokens"] == 0
+    objectives = {stage: row["objective"] for stage, row in made.items() if row["objective"]}
+    assert objectives == dict.fromkeys(("distilled_adapter", "distilled_predictions"), "opsd") | dict.fromkeys(
+        ("rival_adapter", "rival_predictions"), "sft"
+    )
+    for name in ADAPTERS:
+        assert made[name]["trained_tokens"] > made[name]["generated_tokens"]
+        assert made[name]["processor_seconds"] > 1  # of the process that trained
+
+
 def test_nothing_unchanged_is_computed_again(done):
     run, config, _ = done
     assert all(materialize("reference", config, run).values())

@@ -139,6 +139,9 @@ EDITED: dict[str, set[str]] = {
     "pipeline/predictions/contenders.py": {"evaluation"},
     "pipeline/evaluation/metrics.py": {"evaluation"},
     "pipeline/plots.py": {"evaluation"},
+    # Where tokens are counted stands in the code that runs the model; what becomes of the counts does not.
+    "pipeline/ledger/meter.py": SAMPLING | SCORED | ADAPTERS,
+    "pipeline/ledger/usage.py": ADAPTERS,
     "pipeline/section.py": EVERYTHING,
     "pipeline/store/writer.py": EVERYTHING,
     # What only lists, starts, draws for people or looks after stages shapes nothing that is stored.
@@ -146,6 +149,7 @@ EDITED: dict[str, set[str]] = {
         path: set()
         for path in (
             *("pipeline/chain.py", "pipeline/stages.py", "pipeline/config.py", "pipeline/fingerprint.py"),
+            *("pipeline/ledger/attempt.py", "pipeline/ledger/table.py"),
             *("pipeline/store/store.py", "pipeline/store/__main__.py", "pipeline/presets/__init__.py"),
             *("pipeline/neurons/plot.py", "pipeline/neurons/stage.py", "pipeline/adapters/process.py"),
             *("pipeline/reference/world.py", "pipeline/answers/early.py", "assets/publish.py"),

@@ -34,6 +34,7 @@ from training.checkpoints import Checkpoints, StepSeeds, alone, describe_run, sy
 from training.checks import check_job
 from training.distributed import join, launch, leave, missing_processes, rank, tell
 from training.guard import Guard
+from training.metering import metering
 from training.objectives import load_objective
 from training.objectives.objective import Objective
 from training.parent import end_with_input
@@ -100,7 +101,8 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     checkpoints = Checkpoints(trainer, job, settings.checkpoint_every, made_from, save)
     trainer.add_callback(StepSeeds())
     trainer.add_callback(checkpoints)  # the last one: what the others refuse is not saved
-    _run(trainer, checkpoints, job, reporter)
+    with metering(trainer, language_model, job.costs):
+        _run(trainer, checkpoints, job, reporter)
     if rank():
         return
     log = training_log(trainer.state.log_history)

@@ -40,6 +40,8 @@ class TrainingJob(Section):
     """Folder that receives adapter, model card, log and notes, and checkpoints meanwhile."""
     tracking: Path = Path("tracking")
     """Folder for what the libraries of ``report_to`` write, where the environment names no place of theirs."""
+    costs: Path | None = None
+    """Folder in which the process keeps what it costs (``pipeline.ledger.usage.keep_cost``); none: nobody asks."""
     lineage: dict[str, str]
     """SHA-256 of each input, for the model card."""
     fingerprint: str

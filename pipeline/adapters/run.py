@@ -9,6 +9,7 @@ import polars as pl
 from pipeline.adapters.config import CeilingAdapterConfig, RivalAdapterConfig, TrainingConfig
 from pipeline.adapters.job import CHECKPOINTS, LOG_FILE, NOTES_FILE, TrainingJob, write_job
 from pipeline.errors import TrainingError
+from pipeline.ledger.meter import expect_costs
 from pipeline.stage import Task
 from pipeline.store.writer import ArtifactWriter
 
@@ -27,12 +28,14 @@ def run(task: Task[TrainingConfig]) -> None:
         settings=section.model_dump(mode="json"),
         inputs={name: artifact.folder for name, artifact in task.inputs.items()},
         output=work / "output",
+        costs=work,
         lineage={name: artifact.manifest.digest for name, artifact in task.inputs.items()},
         tracking=writer.folder.parents[2] / "tracking",
         fingerprint=task.fingerprint,
     )
     if not (job.output / NOTES_FILE).is_file():
         write_job(job, work / "job.json")
+        expect_costs(work)
         task.launch([sys.executable, "-m", "training.run", "--job", str(work / "job.json")])
     _collect(job, writer)
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from pipeline.batching import TokenBudget
 from pipeline.causal.config import CausalCheckConfig
 from pipeline.errors import ArtifactError, ConfigError, ModelError
+from pipeline.ledger.meter import count_tokens
 from pipeline.models import LanguageModel
 from pipeline.neurons.architecture import MlpStack, find_mlp_stack
 from pipeline.neurons.batch import pad_right
@@ -207,6 +208,7 @@ def mean_logprobs(
 
     with collect_activations(stack, "down_proj_input", silence):
         logits = language_model.model(input_ids=tokens, use_cache=False).logits
+    count_tokens(read=sum(map(len, ids)))
     losses = [
         cross_entropy(logits[row, start - 1 : len(sequence) - 1].float(), tokens[row, start : len(sequence)])
         for row, (start, sequence) in enumerate(zip(starts, ids, strict=True))

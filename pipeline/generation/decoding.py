@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from pipeline.generation.seeded import SeededDraw
+from pipeline.ledger.meter import count_tokens
 
 
 @dataclass
@@ -92,6 +93,8 @@ def _next_logits(model: PreTrainedModel, batch: _Rows) -> Tensor:
         attention_mask=batch.mask,
         **{name: value for name, value in settings.items() if name in known},
     )
+    if not start:
+        count_tokens(read=int(batch.mask.sum()))
     cache = getattr(outputs, "past_key_values", None)
     batch.cache = cache if type(cache) is DynamicCache else None  # a subclass may hold what is not reordered
     return outputs.logits[:, -1].clone()  # a view would keep the logits of whole prompts

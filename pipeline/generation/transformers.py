@@ -17,6 +17,7 @@ from pipeline.generation.config import Sampling
 from pipeline.generation.decoding import decode
 from pipeline.generation.generator import LENGTH, PROMPT_TOO_LONG, STOP, Completion, Request
 from pipeline.generation.seeded import SeededDraw
+from pipeline.ledger.meter import count_tokens
 from pipeline.models import LanguageModel
 
 
@@ -74,10 +75,12 @@ def _complete(
         language_model.device,
     )
     prompts, stop_ids = [request.prompt_ids for request in batch], language_model.stop_ids
-    responses = decode(language_model.model, prompts, draw, stop_ids, renewal).tolist()
+    sampled = decode(language_model.model, prompts, draw, stop_ids, renewal).tolist()
+    responses = [_until_stop(response, stop_ids) for response in sampled]
+    count_tokens(generated=sum(map(len, responses)))
     recorded = zip(draw.logprobs.cpu(), draw.self_certainty.cpu(), draw.watched.cpu(), strict=True)
     return [
-        _completion(request, _until_stop(response, stop_ids), seen, language_model)
+        _completion(request, response, seen, language_model)
         for request, response, seen in zip(batch, responses, recorded, strict=True)
     ]
 

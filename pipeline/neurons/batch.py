@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from pipeline.ledger.meter import count_tokens
 from pipeline.neurons.architecture import MlpStack
 from pipeline.neurons.collector import collect_activations, collect_residual
 from pipeline.neurons.config import NeuronScoresConfig
@@ -55,6 +56,7 @@ def score_apart(batch: Sequence[Rollout], stack: MlpStack, config: NeuronScoresC
     stems = _stems(batch, [(row, 0) for row in range(len(batch))], tokens, stack, config)
     responses = _responses(batch, [len(rollout.prompt_ids) for rollout in batch], tokens, stack, config)
     _run([responses, stems], stack, config, input_ids=tokens)
+    count_tokens(read=sum(rollout.n_tokens for rollout in batch))
     return [responses], stems
 
 
@@ -78,6 +80,7 @@ def score_shared(
     positions = (torch.arange(width, device=device) - (width - lengths)).clamp(min=0)
     cache = DynamicCache()  # without a config it keeps what has left a sliding window, so that any row can go on
     _run([stems], stack, config, input_ids=tokens, attention_mask=mask, position_ids=positions, past_key_values=cache)
+    count_tokens(read=sum(map(len, prompts)) + sum(1 + len(rollout.response_ids) for rollout in batch))
     responses = []
     for rollouts in _alike(batch):
         rows = torch.tensor([prompts[_before_response(rollout)] for rollout in rollouts], device=device)

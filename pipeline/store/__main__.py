@@ -1,4 +1,4 @@
-"""Look after a store: which runs there are, what they hold, and what no run refers to.
+"""Look after a store: which runs there are, what they hold and what that cost, and what no run refers to.
 
 An artifact that several runs share counts for each of them. ``prune`` removes what no run shows and nobody is writing;
 a run is removed by its name, its artifacts by the next ``prune``.
@@ -14,7 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import polars as pl
+
 from pipeline.errors import CurationError
+from pipeline.ledger.table import ledger_of, show_ledger
 from pipeline.paths import PROJECT_ROOT
 from pipeline.store.artifact import find_intact
 from pipeline.store.lock import held
@@ -49,6 +52,29 @@ def list_runs(store: Store, _options: argparse.Namespace) -> int:
     return 0
 
 
+def ledger(store: Store, options: argparse.Namespace) -> int:
+    """Print what the artifacts of a run, or of every run, cost to make: all attempts at them, whatever run made them.
+
+    In parentheses stand the run's attempts at what it does not show: at other settings, or that did not finish.
+    """
+    runs = [options.run] if options.run else list(shown(store))
+    for name in runs:
+        run = store.run(name)
+        if not run.folder.is_dir():
+            raise CurationError(f"there is no run '{name}' in {store.runs}: 'list' shows those that there are")
+        rows = ledger_of(run)
+        if options.json:
+            sys.stdout.write(rows.write_ndjson())
+        else:
+            totals = {
+                "all that the run shows": pl.col("shown"),
+                "(all that it does not)": ~pl.col("shown"),
+                "spent by the run itself": pl.col("run") == name,
+            }
+            _say(f"{name}\n{show_ledger(rows, totals)}\n" if rows.height else f"{name}\nno attempt is recorded\n")
+    return 0
+
+
 def prune(store: Store, options: argparse.Namespace) -> int:
     """Remove what no run refers to, what killed runs have left to go on with included."""
     oldest, n_young = time.time() - (0.0 if options.young else _YOUNG), 0
@@ -59,6 +85,11 @@ def prune(store: Store, options: argparse.Namespace) -> int:
                 _say(f"removed {folder.relative_to(store.root)}")
             else:
                 n_young += 1
+    for folder in store.ledger.glob("*/*"):  # records go with what they are of
+        parts = (store.artifacts / folder.parent.name).glob(f"*{folder.name}*")
+        with suppress(FileNotFoundError):
+            if not any(parts) and _youngest(folder) <= oldest:
+                discard(folder)
     if n_young:
         _say(f"left {n_young} that are being written or less than an hour old (--young removes the latter)")
     return 0
@@ -123,12 +154,16 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipeline.store", description=__doc__)
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    for name, action in (("list", list_runs), ("prune", prune), ("remove", remove), ("verify", verify)):
+    actions_by_name = {"list": list_runs, "ledger": ledger, "prune": prune, "remove": remove, "verify": verify}
+    for name, action in actions_by_name.items():
         described = actions.add_parser(name, help=(action.__doc__ or "").splitlines()[0], description=action.__doc__)
         described.set_defaults(action=action)
         described.add_argument("--store", default="data", help="folder that holds store and runs (%(default)s)")
         if name == "remove":
             described.add_argument("run", help="name of the run")
+        if name == "ledger":
+            described.add_argument("--run", help="name of the run (all)")
+            described.add_argument("--json", action="store_true", help="as JSON, an attempt a line")
         if name == "prune":
             described.add_argument("--young", action="store_true", help="also what is less than an hour old")
     return parser

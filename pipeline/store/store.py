@@ -35,6 +35,7 @@ class Store:
         self.catalogue = catalogue
         self.artifacts = root / "store"
         self.runs = root / "runs"
+        self.ledger = root / "ledger"
 
     def folder(self, name: str, fingerprint: str) -> Path:
         """Return where an artifact stands, or would."""

@@ -73,6 +73,24 @@ def test_what_another_run_has_made_is_unchanged_under_the_name_of_each(tmp_path,
         assert (tmp_path / "runs" / run / "raw_pool" / "raw_pool.parquet").is_file()
 
 
+def test_what_was_spent_is_a_table_at_the_end_and_nothing_where_nothing_was(tmp_path, capfd):
+    source = tmp_path / "pool.jsonl"
+    source.write_text(QUESTIONS)
+    arguments = ["--select", "*pool", "--set", f"raw_pool.path={source}", "--store", str(tmp_path), "--run", "one"]
+    assert main(arguments) == 0
+    shown = capfd.readouterr().out
+    path = tmp_path / "runs" / "one" / "ledger.parquet"
+    assert f"ledger     {path}\n" in shown
+    lines = shown[shown.index(str(path)) :].splitlines()[2:]
+    assert lines[0].split()[:3] == ["attempts", "seconds", "processor"]
+    assert [line.split()[0] for line in lines[1:]] == ["raw_pool", "pool", "spent"]
+    assert lines[-1].split()[:4] == ["spent", "this", "time", "2"]
+    assert main([*arguments, "--set", "pool.ngram_size=1"]) == 0
+    assert capfd.readouterr().out.splitlines()[-1].split()[:4] == ["spent", "this", "time", "1"]
+    assert main(arguments) == 0
+    assert "spent this time" not in capfd.readouterr().out
+
+
 RUN = """
 import os, pathlib, sys, time
 import pipeline.pool.run

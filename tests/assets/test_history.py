@@ -94,6 +94,17 @@ def test_a_result_is_shown_in_full_once(execute, tmp_path):
     assert first["raw_pool"].metadata["read"].value == 2
 
 
+def test_what_it_cost_stands_with_a_result_and_what_was_spent_now_with_what_was_computed(execute):
+    own, others = shown(execute(*RAW, run="one")), shown(execute(*RAW, run="two"))
+    spent = own["raw_pool"].metadata
+    assert spent["cost/seconds"].value > 0
+    assert "cost/generated_tokens" not in spent
+    assert spent["cost_to_make"].value["seconds"] == spent["cost/seconds"].value
+    assert others["raw_pool"].metadata["cost_to_make"].value == spent["cost_to_make"].value
+    elsewhere = [*others.values(), own["gold_labels"], own["quarantine"]]
+    assert not [key for event in elsewhere for key in event.metadata if key.startswith("cost/")]
+
+
 def test_a_part_of_what_a_stage_makes_can_be_asked_for(execute):
     assert set(shown(execute("gold_labels"))) == {"gold_labels"}
 
