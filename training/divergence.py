@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
-from trl.experimental.sdft.loss_utils import compute_divergence  # training is where TRL belongs
+from trl.experimental.sdft.loss_utils import add_tail_bucket, compute_divergence  # training is where TRL belongs
 
 from pipeline.errors import TrainingError
 
 CHUNK_TOKENS: Final = 128
 """Tokens that have logits at the same time: 0.6 GB at a vocabulary of 152,000, twice that for Jensen-Shannon."""
+_LEAST_LOG_PROB: Final = -1e4
+"""Far below what float32 can tell from no probability; no gradient passes beyond."""
 
 
 def last_hidden_states(model: PreTrainedModel, ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -60,18 +62,23 @@ def sum_divergence(
     teacher: Tensor,
     head: Callable[[Tensor], Tensor],
     alpha: float,
+    top_k: int | None = None,
     entropies: list[Tensor] | None = None,
 ) -> Tensor:
     """Return the divergence, summed over tokens (nats).
+
+    Tokens that both give no probability at all add nothing, as in the limit; TRL's formula gives nan there.
 
     Args:
         student: Last hidden states ``[N, D]``; the only ones that get a gradient.
         teacher: Last hidden states ``[N, D]`` at the same tokens.
         head: Takes hidden states ``[n, D]`` to logits ``[n, V]``, each by itself; none of its weights is trained.
         alpha: TRL's ``distillation_alpha``: 1 is KL(student, teacher), 0 KL(teacher, student), 0.5 Jensen-Shannon.
+        top_k: Where given, the divergence is between the student's k likeliest tokens and one bucket for all others, as
+            in TRL's ``compute_topk_self_distillation_loss``: never more than the divergence of the whole vocabulary.
         entropies: Where given, receives the entropies of the student's next token, a tensor for each chunk (nats).
     """
-    return _SumDivergence.apply(student, teacher, head, alpha, entropies)
+    return _SumDivergence.apply(student, teacher, head, alpha, top_k, entropies)
 
 
 class _SumDivergence(torch.autograd.Function):
@@ -82,10 +89,11 @@ class _SumDivergence(torch.autograd.Function):
         teacher: Tensor,
         head: Callable[[Tensor], Tensor],
         alpha: float,
+        top_k: int | None,
         entropies: list[Tensor] | None,
     ) -> Tensor:
         chunks = [
-            _chunk_divergence(*hidden, head, alpha, entropies)
+            _chunk_divergence(*hidden, head, alpha, top_k, entropies)
             for hidden in zip(student.split(CHUNK_TOKENS), teacher.split(CHUNK_TOKENS), strict=True)
         ]
         ctx.save_for_backward(torch.cat([gradient for _, gradient in chunks]))
@@ -94,7 +102,7 @@ class _SumDivergence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return (scale * gradient).to(gradient.dtype), None, None, None, None
+        return (scale * gradient).to(gradient.dtype), None, None, None, None, None
 
 
 def _chunk_divergence(
@@ -102,13 +110,22 @@ def _chunk_divergence(
     teacher: Tensor,
     head: Callable[[Tensor], Tensor],
     alpha: float,
+    top_k: int | None,
     entropies: list[Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
-    target = head(teacher).log_softmax(-1, torch.float32)  # [n, V]
+    target = _log_probs(head(teacher))  # [n, V]
     with torch.enable_grad():
         student = student.detach().requires_grad_()
-        log_probs = head(student).log_softmax(-1, torch.float32)
+        log_probs = _log_probs(head(student))
         if entropies is not None:
             entropies.append(torch.special.entr(log_probs.detach().exp()).sum(-1))
+        if top_k and top_k < log_probs.shape[-1]:
+            likeliest = log_probs.detach().topk(top_k, -1).indices
+            log_probs, target = (add_tail_bucket(side.gather(-1, likeliest)) for side in (log_probs, target))
         divergence = compute_divergence(log_probs, target, alpha).sum()
     return divergence.detach(), *torch.autograd.grad(divergence, student)
+
+
+def _log_probs(logits: Tensor) -> Tensor:
+    # Of masked tokens, whose logits are -inf, 0 * (-inf - -inf) would be nan.
+    return logits.log_softmax(-1, torch.float32).clamp(min=_LEAST_LOG_PROB)

@@ -49,13 +49,13 @@ def scan_targets(job: TrainingJob, settings: RivalAdapterConfig) -> pl.LazyFrame
         answers = scan_input(job, "answers", ANSWERS).filter(pl.col("answer").is_not_null())
         if settings.targets == "rationales":
             answers = answers.join(majority.select("id", "pseudo_answer", "pseudo_index"), on="id")
-            answers = answers.filter(_agrees())
+            answers = answers.filter(agrees())
         targets = rollouts.join(answers.select("id", "sample", "answer_start"), on=["id", "sample"])
     return targets.sort("id", "sample")
 
 
-def _agrees() -> pl.Expr:
-    """Return whether an answer is the majority's, as votes are counted."""
+def agrees() -> pl.Expr:
+    """Return whether an answer is the majority's, as votes are counted (columns of ANSWERS and PSEUDO_LABELS)."""
     is_open = pl.col("pseudo_index").is_null()
     same_option = pl.col("answer_index") == pl.col("pseudo_index")
     return pl.when(is_open).then(normalised("answer") == normalised("pseudo_answer")).otherwise(same_option)

@@ -67,7 +67,8 @@ class Vitals(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
             divergence = kl_to_base(self._trainer.model, ids, attention, response)
             self._sums[2:] += torch.tensor([float(divergence.sum()), len(divergence)], dtype=torch.float64)
         loss: Tensor = self._compute_loss(model, inputs, *others, **named)
-        n_tokens = int(response.sum())
+        counted = inputs.get("loss_mask")  # of distillation, whose entropy is that of the tokens that count
+        n_tokens = int((response if counted is None else counted).sum())
         entropy = self._trainer._metrics["train"]["entropy"][-1]
         self._sums[:2] += torch.tensor([entropy * n_tokens, n_tokens], dtype=torch.float64)
         if "completion_ids" in inputs:  # samples, not targets

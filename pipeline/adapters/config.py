@@ -101,7 +101,15 @@ class DistillationConfig(OnPolicyConfig):
     ema_decay: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the moving average; TRL's teacher_update_rate is 1 - decay."""
     divergence: Literal["reverse_kl", "forward_kl", "jsd"] = "reverse_kl"
-    """KL(student, teacher), KL(teacher, student), or Jensen-Shannon, over the full vocabulary."""
+    """KL(student, teacher), KL(teacher, student), or Jensen-Shannon."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Tokens that the divergence tells apart, the student's likeliest; the others count as one. None: all."""
+    loss_on: Literal["response", "answer"] = "response"
+    """Tokens of a response that count in the loss: all, or those that state its answer (none where it states none)."""
+    loss_tokens: int | None = Field(default=None, ge=1)
+    """Of these the first so many only; none: all."""
+    truncated: Literal["keep", "drop"] = "keep"
+    """What becomes of responses that the length limit cut: they count as others do, or not at all."""
 
 
 class DistilledAdapterConfig(DistillationConfig):
@@ -124,10 +132,11 @@ class CeilingAdapterConfig(DistillationConfig):
     """The teacher is told the gold answer of each training question."""
 
 
-_SAMPLES: Final = frozenset({"grpo"})
+_DISTILS: Final = frozenset({"opsd_majority", "u_opsd"})
+_SAMPLES: Final = frozenset({"grpo", "opsd_majority"})
 
 
-class RivalAdapterConfig(OnPolicyConfig):
+class RivalAdapterConfig(DistillationConfig):
     """What distillation is compared with, on the same questions."""
 
     read_by: ClassVar[Mapping[str, frozenset[str]]] = {
@@ -139,15 +148,19 @@ class RivalAdapterConfig(OnPolicyConfig):
         "reward": frozenset({"grpo"}),
         "num_generations": frozenset({"grpo"}),
         "beta": frozenset({"grpo"}),
+        "min_consistency": frozenset({"u_opsd"}),
+        **dict.fromkeys(DistillationConfig.__annotations__, _DISTILS),
     }
     """Objectives that read a setting; what does not stand here all do."""
     variants = {"sft": "targets", "grpo": "reward"}
 
     enabled: bool = True
     """Train the rival; false leaves an empty artifact, and the rival out of the evaluation."""
-    objective: Literal["sft", "grpo"] = "sft"
+    objective: Literal["sft", "grpo", "opsd_majority", "u_opsd"] = "sft"
     """sft: fine-tuning on the model's own responses (arXiv 2210.11610); grpo: reinforcement by a reward without labels
-    (arXiv 2402.03300)."""
+    (arXiv 2402.03300); opsd_majority: distillation whose teacher is told the question's own majority response (arXiv
+    2601.18734 without labels); u_opsd: likewise the shortest one, into the longest response that disagrees (arXiv
+    2608.06296)."""
     targets: Literal["majority", "rationales", "verified"] = "majority"
     """Responses that sft learns: the majority's most likely one; any that agrees with the majority and reasons before
     it states its answer (STaR, arXiv 2203.14465, without labels); any that passes the model's own verification
@@ -160,6 +173,8 @@ class RivalAdapterConfig(OnPolicyConfig):
     """Responses of a group, to one question, that grpo compares; divides trajectories_per_step."""
     beta: float = Field(default=0.0, ge=0)
     """Weight of the KL to the base model in grpo's loss; TRL's default is none."""
+    min_consistency: float = Field(default=0.5, ge=0, le=1)
+    """Vote share that u_opsd asks of a majority that is to teach; the paper has a threshold, half is our choice."""
 
     def material(self) -> dict[str, Any]:
         """Return the settings that determine the adapter of this objective."""

@@ -36,8 +36,17 @@ def adapter_stage(
         after=("tests", *after),  # tests: which the evaluation could not read: told before the training, not after it
         uses_model=True,
         gate=gate,
-        code=lambda settings: ("training.run", f"training.objectives.{settings.objective}"),
+        code=_code,
         plot="pipeline.adapters.plot:training_curve",
+    )
+
+
+def _code(settings: TrainingConfig) -> tuple[str, ...]:
+    on_answers = getattr(settings, "loss_on", None) == "answer"  # else a mended reading of answers must train nothing
+    return (
+        "training.run",
+        f"training.objectives.{settings.objective}",
+        *(["training.answer_tokens"] if on_answers else []),
     )
 
 
@@ -45,7 +54,7 @@ DISTILLED_ADAPTER: Final = adapter_stage(
     name="distilled_adapter",
     section=DistilledAdapterConfig,
     description="LoRA adapter from on-policy self-distillation.",
-    inputs=("teacher_contexts",),
+    inputs=("pool", "teacher_contexts"),
     after=("teacher_lift",),
     gate="pipeline.adapters.gate:require_lift",
 )

@@ -14,6 +14,8 @@ from training.objectives.objective import Objective
 OBJECTIVES: Final[Mapping[str, str]] = {
     "grpo": "training.objectives.grpo",
     "opsd": "training.objectives.opsd",
+    "opsd_majority": "training.objectives.opsd_majority",
+    "u_opsd": "training.objectives.u_opsd",
     "sft": "training.objectives.sft",
     "gold_context": "training.objectives.gold_context",
 }

@@ -41,7 +41,7 @@ OBJECTIVE: Final = Objective(
     summary="The base model, trained towards its own predictions given worked examples and the gold answer of each\n"
     "training question: a ceiling, not a result. Gold labels were used.",
     section=CeilingAdapterConfig,
-    inputs=("teacher_contexts", "gold_labels"),
+    inputs=("pool", "teacher_contexts", "gold_labels"),
     read=read,
     build=opsd.build,
     notes=opsd.OBJECTIVE.notes,

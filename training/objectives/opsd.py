@@ -10,13 +10,14 @@
 * the moving-average teacher averages effective weights (``training.teacher``);
 * samples and teacher are computed without dropout, and each sample is drawn by a seed of its own
   (``training.sampling``);
-* prompts are never cut: those that do not fit are refused.
+* prompts are never cut: those that do not fit are refused;
+* which tokens of a response count is a setting (``training.loss_mask``).
 
 Samples are used for the step in which they were drawn, so the importance ratio is 1 and its clipping is off.
 Pinned by ``tests/training/test_opsd.py``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final
@@ -38,6 +39,7 @@ from pipeline.teacher.schemas import TEACHER_CONTEXTS
 from training.distributed import average_gradients
 from training.divergence import apply_head, check_head, last_hidden_states, sum_divergence
 from training.inputs import scan_input
+from training.loss_mask import LossMask
 from training.objectives.objective import Objective, lora_config, trainer_arguments
 from training.sampling import sample_responses, without_dropout
 from training.teacher import EMATeacher
@@ -48,6 +50,11 @@ ALPHA: Final = {"reverse_kl": 1.0, "forward_kl": 0.0, "jsd": 0.5}
 
 class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
     """Trains a LoRA student towards itself with the context; see the module's docstring."""
+
+    def __init__(self, loss_mask: LossMask, top_k: int | None, **named: Any) -> None:
+        """Take which tokens count and how many the divergence tells apart, besides what ``SDFTTrainer`` takes."""
+        self.loss_mask, self.top_k = loss_mask, top_k
+        super().__init__(**named)
 
     def _setup_teacher_model(self) -> None:
         self.temperature = 1.0  # the loss's; the sampling temperature stands in the arguments
@@ -68,11 +75,13 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
         """Sample one response per row and count the response tokens of the whole optimizer step."""
         self._sampled = [(row["id"], 0) for row in inputs]
         batch = super().sample_rollouts(inputs)
-        mask = batch["completion_mask"]
+        batch["loss_mask"] = mask = self.loss_mask(
+            [row["id"] for row in inputs], batch["prompt_ids"], batch["completion_ids"], batch["completion_mask"]
+        )
         # Of all processes, by their number, because their gradients are averaged; one per row, because TRL splits every
         # tensor by rows.
         n_tokens = self.accelerator.reduce(mask.sum(), "sum") / self.accelerator.num_processes
-        batch["n_step_tokens"] = n_tokens.expand(len(mask))
+        batch["n_step_tokens"] = n_tokens.clamp(min=1).expand(len(mask))
         return batch
 
     def training_step(self, *inputs: Any, **named: Any) -> Tensor:
@@ -93,22 +102,25 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
 
     def compute_loss(self, _model: nn.Module, inputs: dict[str, Any], **_: Any) -> Tensor:
         """Return the micro-batch's share of the step's mean divergence per response token (nats)."""
-        mask = inputs["completion_mask"]
+        mask, counts = inputs["completion_mask"], inputs["loss_mask"]
         prompts, prompt_mask = inputs["prompt_ids"], inputs["prompt_mask"]
         ids, attention = (torch.cat(pair, 1) for pair in ((prompts, inputs["completion_ids"]), (prompt_mask, mask)))
         with self.accelerator.autocast():
             # The teacher first: what its long prompts take is free again when the student's activations are kept.
             with torch.no_grad(), self._get_teacher_context_for_self_distillation():
-                teacher = self._hidden_states(inputs["teacher_input_ids"], inputs["teacher_attention_mask"], mask)
-            student = self._hidden_states(ids, attention, mask)
+                teacher = self._hidden_states(inputs["teacher_input_ids"], inputs["teacher_attention_mask"], counts)
+            student = self._hidden_states(ids, attention, counts)
+            if not len(student):  # no token of the micro-batch counts
+                self._metrics["train"]["entropy"].append(0.0)
+                return student.sum()
             head = partial(apply_head, self.model.get_base_model())
             entropies: list[Tensor] = []
-            divergence = sum_divergence(student, teacher, head, self.args.distillation_alpha, entropies)
+            divergence = sum_divergence(student, teacher, head, self.args.distillation_alpha, self.top_k, entropies)
         self._metrics["train"]["entropy"].append(float(torch.cat(entropies).mean()))  # as TRL's other trainers do
         return divergence / inputs["n_step_tokens"][0]
 
     def _hidden_states(self, ids: Tensor, attention_mask: Tensor, response_mask: Tensor) -> Tensor:
-        """Return the last hidden states that predict the response's tokens, ``[response tokens, D]``."""
+        """Return the last hidden states that predict the marked tokens of the responses, ``[marked tokens, D]``."""
         hidden = last_hidden_states(self.model.get_base_model(), ids, attention_mask)
         return hidden[:, -response_mask.shape[1] - 1 : -1][response_mask.bool()]
 
@@ -119,9 +131,13 @@ def read(job: TrainingJob) -> pl.LazyFrame:
 
 
 def build(
-    job: TrainingJob, settings: DistillationConfig, contexts: pl.DataFrame, language_model: LanguageModel
+    job: TrainingJob,
+    settings: DistillationConfig,
+    contexts: pl.DataFrame,
+    language_model: LanguageModel,
+    kind: Callable[..., OPSDTrainer] = OPSDTrainer,
 ) -> OPSDTrainer:
-    """Return a trainer for rows of the schema TEACHER_CONTEXTS.
+    """Return a trainer, of the class ``kind``, for rows with columns ``id``, ``prompt`` and ``privileged_context``.
 
     Raises TrainingError for a prompt that is too long, and for a model whose logits cannot be taken in chunks.
     """
@@ -129,7 +145,9 @@ def build(
     check_head(language_model.model)
     disable_dropout_in_model(language_model.model)
     rows = contexts.select("id", "prompt", "privileged_context").rows()
-    return OPSDTrainer(
+    return kind(
+        loss_mask=LossMask(job, settings, language_model),
+        top_k=settings.top_k,
         model=language_model.model,
         args=trainer_arguments(
             SDFTConfig,
@@ -182,7 +200,7 @@ OBJECTIVE: Final = Objective(
     summary="The base model, trained towards its own predictions given worked examples (Neuron-OPSD). No gold label\n"
     "was used: questions, contexts and targets come from the base model's own answers and neurons.",
     section=DistilledAdapterConfig,
-    inputs=("teacher_contexts",),
+    inputs=("pool", "teacher_contexts"),
     read=read,
     build=build,
     notes=lambda trainer: {"teacher_error_bound": trainer.ema.error_bound()} if trainer.ema else {},
