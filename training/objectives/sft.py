@@ -74,12 +74,12 @@ class ResponseTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
 
     def _get_train_sampler(self, _dataset: Dataset | None = None) -> TargetSampler:
         # Trainer's own ends an epoch with a step of what is left over.
-        n_trajectories = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+        n_trajectories = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return TargetSampler(self._ids, n_trajectories, self.args.seed)
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *others: Any, **named: Any) -> Tensor:
         """Return the micro-batch's share of the step's mean cross-entropy per response token (nats)."""
-        lengths = (inputs["labels"] != _NO_TARGET).sum(1).float()
+        lengths = self.accelerator.gather((inputs["labels"] != _NO_TARGET).sum(1).float())
         self._metrics["train"]["completions/mean_length"].append(lengths.mean().item())
         return super().compute_loss(model, inputs, *others, **named)
 
