@@ -247,6 +247,12 @@ def test_what_does_not_fit_is_refused_with_the_remedy(trainer_for, changes, mess
         trainer_for(**changes)
 
 
+def test_a_group_that_processes_would_part_is_refused(trainer_for, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(TrainingError, match="4 does not divide trajectories_per_step = 8 / 4 processes = 2: set .* 2$"):
+        trainer_for()
+
+
 def test_trl_itself_knows_no_limit_of_prompts_and_parts_no_group(tmp_path):
     """trl 1.16: prompts of any length are passed on, and the sampler leaves out an incomplete step without a word."""
     assert not hasattr(GRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False), "max_prompt_length")

@@ -1,4 +1,4 @@
-"""Fine-tuning on majority votes: the loss against its formula, the examples against the rollouts, and the batches."""
+"""Fine-tuning on own responses: the loss against its formula, the examples against the rollouts, and the batches."""
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pipeline.adapters.config import DistilledAdapterConfig, RivalAdapterConfig
+from pipeline.errors import TrainingError
 from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
 from pipeline.selection.schemas import CURATED_SUBSET
@@ -28,13 +29,13 @@ def majority(job_for, inputs, tmp_path):
 
 
 @pytest.fixture
-def trainer_for(job_for, tiny_folder, tmp_path):
-    """Return a function that makes a trainer for majority rollouts with changed settings."""
+def trainer_for(job_for, inputs, tiny_folder, tmp_path):
+    """Return a function that makes a trainer for rows that ``read`` returns with changed settings."""
 
-    def make(majority, **changes):
+    def make(rows, **changes):
         settings = SETTINGS.model_copy(update=changes)
         language_model = load_model(ModelConfig(path=str(tiny_folder)))
-        return build(job_for("sft", tmp_path, settings), settings, majority, language_model)
+        return build(job_for("sft", tmp_path, settings, inputs=inputs), settings, rows, language_model)
 
     return make
 
@@ -141,3 +142,88 @@ def test_dropout_is_the_adapters_alone(trainer_for, majority):
         with torch.no_grad():
             same = torch.equal(trainer.model(ids).logits, trainer.model(ids).logits)
         assert same == (dropout == 0)
+
+
+def several(majority, counts):
+    """Return rows of as many responses to each question, told apart by their first token."""
+    rows = [
+        row | {"sample": sample, "response_ids": [100 + sample, *row["response_ids"]], "answer_start": 0}
+        for row, n in zip(majority.iter_rows(named=True), counts, strict=True)
+        for sample in range(n)
+    ]
+    return pl.DataFrame(rows, schema=majority.schema)
+
+
+def test_each_visit_draws_one_of_a_questions_responses_and_keeps_the_order_of_questions(trainer_for, majority):
+    counts = [3, 1, 2, 5, 1, 4]
+    rows = several(majority, counts)
+    sampler, plain = trainer_for(rows)._get_train_sampler(), trainer_for(majority)._get_train_sampler()
+    seen = {question: set() for question in majority["id"]}
+    for _ in range(60):
+        visited = list(sampler)
+        assert [rows["id"][row] for row in visited] == [majority["id"][row] for row in plain]
+        for row in visited:
+            seen[rows["id"][row]].add(rows["sample"][row])
+    assert [len(samples) for samples in seen.values()] == counts
+
+
+def test_draws_depend_on_the_samplers_generator_alone(trainer_for, majority):
+    """So that a run that goes on draws as it would have."""
+    rows = several(majority, [5] * 6)
+    sampler, other = (trainer_for(rows)._get_train_sampler() for _ in range(2))
+    epochs = [list(sampler) for _ in range(4)]
+    assert [list(other) for _ in range(2)] == epochs[:2]
+    resumed = trainer_for(rows)._get_train_sampler()
+    resumed.generator.set_state(other.generator.get_state())
+    assert [list(resumed) for _ in range(2)] == epochs[2:]
+    torch.manual_seed(9)
+    assert list(trainer_for(rows)._get_train_sampler()) == epochs[0]
+    assert list(trainer_for(rows, seed=1)._get_train_sampler()) != epochs[0]
+
+
+def test_rationales_are_the_responses_that_reason_and_what_is_left_out_is_counted(tiny, trainer_for, majority, inputs):
+    texts = ["It is so. Answer: red", "Answer: red", "Look:\nred", "red"]
+
+    def ids(text):
+        return tiny.tokenizer.encode(f"{text}<|end|>", add_special_tokens=False)
+
+    rows = [
+        row | {"sample": sample, "response_ids": ids(text), "answer_start": text.index("red")}
+        for row in majority.iter_rows(named=True)
+        for sample, text in enumerate(texts)
+    ]
+    trainer = trainer_for(pl.DataFrame(rows, schema=majority.schema), targets="rationales")
+    assert [row[-len(ids(texts[0])) :] for row in trainer.train_dataset["input_ids"][::2]] == [ids(texts[0])] * 6
+    assert trainer.counts == {
+        "training_questions": 6,
+        "training_responses": 12,
+        "questions_without_target": 0,
+        "responses_without_reasoning": 12,
+    }
+    trainer.train()
+    assert trainer.state.global_step == 1
+
+
+def test_verified_responses_are_those_that_the_model_certifies(trainer_for, majority, tiny, monkeypatch):
+    def two_pass(rows, _model):
+        return rows["sample"] == 1, {"cycle_consistency": 5, "factuality": 4, "correctness": 3}
+
+    monkeypatch.setattr("training.objectives.sft.verify", two_pass)
+    trainer = trainer_for(several(majority, [3, 2, 1, 2, 2, 2]), targets="verified")
+    assert [label for row in trainer.train_dataset["labels"] for label in row if label in (100, 101, 102)] == [101] * 5
+    assert trainer.counts == {
+        "training_questions": 5,
+        "training_responses": 5,
+        "questions_without_target": 1,
+        "responses_refused_by_cycle_consistency": 5,
+        "responses_refused_by_factuality": 4,
+        "responses_refused_by_correctness": 3,
+    }
+
+
+@pytest.mark.parametrize(("targets", "why"), [("rationales", "reasons towards"), ("verified", "passes verification")])
+def test_too_few_that_reason_or_pass_are_refused_with_what_was_left_out(trainer_for, majority, targets, why):
+    """A random model says Yes and No at random: the chance that a response passes all six votes is small."""
+    rows = several(majority, [1] * 6)
+    with pytest.raises(TrainingError, match=f"[0-3] training questions with a response that {why}.* fewer than rival"):
+        trainer_for(rows, targets=targets)

@@ -21,6 +21,7 @@ What differs from TRL:
 Pinned by ``tests/training/test_grpo.py``.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -144,12 +145,15 @@ def _scored(reward: Reward, language_model: LanguageModel) -> Callable[..., list
 
 
 def _group_size(stage: str, settings: RivalAdapterConfig) -> int:
-    n_trajectories, size = settings.trajectories_per_step, settings.num_generations
-    if n_trajectories % size:
-        divisors = [d for d in range(2, n_trajectories + 1) if n_trajectories % d == 0]
+    n_processes, size = int(os.environ.get("WORLD_SIZE", "1")), settings.num_generations  # as torchrun says
+    share = settings.trajectories_per_step // n_processes
+    if share % size:  # TRL 1.16 would part a group among processes, of which each sees its own part's majority
+        each = f" / {n_processes} processes = {share}" if n_processes > 1 else ""
+        divisors = [d for d in range(2, share + 1) if share % d == 0]
         remedy = f"set it to one of {', '.join(map(str, divisors))}" if divisors else "take more trajectories"
         raise TrainingError(
-            f"{stage}.num_generations = {size} does not divide trajectories_per_step = {n_trajectories}: {remedy}"
+            f"{stage}.num_generations = {size} does not divide trajectories_per_step = "
+            f"{settings.trajectories_per_step}{each}: {remedy}"
         )
     return size
 

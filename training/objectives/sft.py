@@ -98,11 +98,12 @@ def build(
     """
     kept, counts = _choose(settings, targets, language_model)
     n_questions = kept["id"].n_unique()
-    told = "".join(f", {name.replace('_', ' ')}: {n}" for name, n in counts.items())
-    check_batches(job.stage, settings, n_questions, f"training questions with {_WANTED[settings.targets]}{told}")
+    told = "; ".join(f"{name.replace('_', ' ')}: {n}" for name, n in counts.items())
+    rows = f"training questions with {_WANTED[settings.targets]}" + (f" ({told})" if told else "")
+    check_batches(job.stage, settings, n_questions, rows)
     n_selected = scan_input(job, "curated_subset", CURATED_SUBSET).filter("selected").select(pl.len()).collect().item()
     disable_dropout_in_model(language_model.model)
-    rows = kept.select("prompt_ids", "response_ids").rows()
+    examples = kept.select("prompt_ids", "response_ids").rows()
     return ResponseTrainer(
         ids=kept["id"],
         counts={
@@ -115,8 +116,8 @@ def build(
         args=trainer_arguments(SFTConfig, job, settings, language_model, max_length=None),
         train_dataset=Dataset.from_dict(
             {
-                "input_ids": [prompt + response for prompt, response in rows],
-                "labels": [[_NO_TARGET] * len(prompt) + response for prompt, response in rows],
+                "input_ids": [prompt + response for prompt, response in examples],
+                "labels": [[_NO_TARGET] * len(prompt) + response for prompt, response in examples],
             }
         ),
         processing_class=language_model.tokenizer,
