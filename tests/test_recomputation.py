@@ -118,6 +118,7 @@ EDITED: dict[str, set[str]] = {
     "training/objectives/opsd.py": {"distilled_adapter"},
     "training/objectives/sft.py": {"rival_adapter"},
     "training/sampling.py": {"distilled_adapter"},
+    "training/distributed.py": ADAPTERS,
     "training/run.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,
     "pipeline/evaluation/metrics.py": {"evaluation"},
