@@ -64,7 +64,7 @@ class TokenBudget:
         if len(batch) == 1:
             raise ModelError(
                 f"question '{batch[0].id}', sample {batch[0].sample}: out of memory with one sequence of {n_tokens} "
-                "tokens: lower rollouts.max_new_tokens or use a device with more memory"
+                "tokens: lower max_new_tokens or use a device with more memory"
             ) from error
         self.tokens = len(batch) // 2 * n_tokens
 

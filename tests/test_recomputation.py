@@ -133,6 +133,7 @@ EDITED: dict[str, set[str]] = {
     "training/objectives/gold_context.py": {"ceiling_adapter"},
     "training/objectives/sft.py": {"rival_adapter"},
     "training/sampling.py": ADAPTERS,
+    "training/distributed.py": ADAPTERS,
     "training/run.py": ADAPTERS,
     "training/guard.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,

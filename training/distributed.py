@@ -143,8 +143,9 @@ def _is_first() -> bool:
     if world_size() == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         return True
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(host, port, is_master=False, timeout=timedelta(seconds=10))
-    return store.add("neuron_opsd/told", 1) == 1
+    with suppress(DistError):  # torchrun is gone
+        return TCPStore(host, port, is_master=False, timeout=timedelta(seconds=10)).add("neuron_opsd/told", 1) == 1
+    return True
 
 
 def _tell_first(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -1,6 +1,5 @@
 """The stages that train: the job that the process gets, and what becomes of what it leaves."""
 
-import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +19,7 @@ from pipeline.stage import resolve
 from pipeline.table import conform
 from training.objectives import OBJECTIVES, load_objective
 
-WORK = f".work-{os.getpid()}"
+WORK = ".work"
 STAGES = (DISTILLED_ADAPTER, RIVAL_ADAPTER, CEILING_ADAPTER)
 LOG = pl.DataFrame(
     [{"step": n, "loss": 1 / n, "learning_rate": 1e-3, "grad_norm": 0.5, "response_tokens": 7.0} for n in (1, 2, 3)],

@@ -32,6 +32,19 @@ except KeyboardInterrupt:
     started.with_name("tidied").touch()
 """
 
+TORCHRUN = """
+import sys; from training.distributed import launch
+launch([sys.argv[1], sys.argv[2]], 2)
+"""
+MEMBER = """
+import os, pathlib, signal, sys, time
+from training.parent import end_with_input
+end_with_input()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(sys.argv[1] + os.environ["RANK"]).write_text(f"{os.getpid()} {os.getppid()}")
+time.sleep(60)
+"""
+
 
 def test_a_process_that_ends_well_is_silent(capfd):
     run_process([sys.executable, "-c", "pass"])
@@ -147,6 +160,29 @@ def test_nothing_of_a_tree_of_processes_is_left_whatever_ends_it(tmp_path, sessi
     while time.monotonic() < deadline and any(_state(pid) != "Z" for pid in pids):
         time.sleep(0.02)
     assert [_state(pid) for pid in pids] == ["Z"] * 3
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_the_processes_that_torchrun_started_end_with_their_parent(tmp_path, end):
+    """torchrun gives each a session of its own, where no signal to the group arrives; and these ignore its SIGTERM."""
+    member, started = tmp_path / "member.py", tmp_path / "started"
+    member.write_text(MEMBER)
+    parent_program = PARENT.replace("sys.argv[3]]", "*sys.argv[3:]]")
+    command = [sys.executable, "-c", parent_program, "1", TORCHRUN, str(member), str(started)]
+    env = os.environ | {"PYTHONPATH": str(PROJECT_ROOT)}
+    with subprocess.Popen(
+        command, cwd=PROJECT_ROOT, env=env, start_new_session=True, stderr=subprocess.DEVNULL
+    ) as parent:
+        deadline = time.monotonic() + 120
+        files = [tmp_path / f"started{rank}" for rank in (0, 1)]
+        while time.monotonic() < deadline and not all(path.exists() and path.read_text() for path in files):
+            time.sleep(0.05)
+        os.killpg(parent.pid, end)
+    tree = {int(pid) for path in files for pid in path.read_text().split()}
+    assert len(tree) == 3
+    while time.monotonic() < deadline and any(_state(pid) != "Z" for pid in tree):
+        time.sleep(0.05)
+    assert {_state(pid) for pid in tree} == {"Z"}
 
 
 def _state(pid):
