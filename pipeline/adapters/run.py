@@ -9,7 +9,7 @@ import polars as pl
 from pipeline.adapters.config import CeilingAdapterConfig, RivalAdapterConfig, TrainingConfig
 from pipeline.adapters.job import CHECKPOINTS, LOG_FILE, NOTES_FILE, TrainingJob, write_job
 from pipeline.errors import TrainingError
-from pipeline.ledger.meter import expect_costs
+from pipeline.ledger.usage import costs_of_process
 from pipeline.stage import Task
 from pipeline.store.writer import ArtifactWriter
 
@@ -35,8 +35,8 @@ def run(task: Task[TrainingConfig]) -> None:
     )
     if not (job.output / NOTES_FILE).is_file():
         write_job(job, work / "job.json")
-        expect_costs(work)
-        task.launch([sys.executable, "-m", "training.run", "--job", str(work / "job.json")])
+        with costs_of_process(work):
+            task.launch([sys.executable, "-m", "training.run", "--job", str(work / "job.json")])
     _collect(job, writer)
 
 

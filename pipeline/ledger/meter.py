@@ -4,11 +4,14 @@ What a stage imports counts among what its result depends on, though no result d
 more than count. Padding is not counted. Pinned by ``tests/ledger``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.ledger.usage import Cost
 
 
 @dataclass
@@ -18,8 +21,8 @@ class Meter:
     read_tokens: int = 0
     generated_tokens: int = 0
     trained_tokens: int = 0
-    processes: list[Path] = field(default_factory=list)
-    """Folders in which processes that were started leave their own costs."""
+    processes: list[Callable[[], Sequence["Cost"]]] = field(default_factory=list)
+    """Return what processes that were started say that they cost (``usage.costs_of_process``)."""
 
 
 _METER: ContextVar[Meter | None] = ContextVar("meter", default=None)
@@ -36,17 +39,14 @@ def metered() -> Iterator[Meter]:
         _METER.reset(token)
 
 
+def open_meter() -> Meter | None:
+    """Return the meter that counts now, if there is one."""
+    return _METER.get()
+
+
 def count_tokens(read: int = 0, generated: int = 0, trained: int = 0) -> None:
     """Count tokens; without a meter nothing happens."""
-    if meter := _METER.get():
+    if meter := open_meter():
         meter.read_tokens += read
         meter.generated_tokens += generated
         meter.trained_tokens += trained
-
-
-def expect_costs(folder: Path) -> None:
-    """Have count what a process is about to leave in a folder (``usage.keep_cost``); an earlier one's is removed."""
-    for left in folder.glob("cost-*.json"):
-        left.unlink()
-    if meter := _METER.get():
-        meter.processes.append(folder)

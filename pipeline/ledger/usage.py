@@ -4,13 +4,15 @@ import os
 import resource
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.ledger.meter import Meter
+from pipeline.ledger.meter import Meter, open_meter
 
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _KIB: Final = 1024
@@ -64,7 +66,7 @@ class Usage:
     def cost(self) -> Cost:
         """Return the cost up to now; may be asked for by another thread."""
         seconds, meter = time.monotonic() - self._started, self._meter
-        others = [cost for folder in list(meter.processes) for cost in _kept(folder)]
+        others = [cost for costs in meter.processes for cost in costs()]
         processor, children = _processor_seconds()
         # A process counts for its parent when it has ended; before, it is known by its own account.
         children = max(children - self._children, sum(cost.processor_seconds for cost in others))
@@ -84,8 +86,28 @@ class Usage:
         )
 
 
+@contextmanager
+def costs_of_process(folder: Path) -> Iterator[None]:
+    """Have count what a process that the block starts keeps in a folder (``keep_cost``), while it runs and after it.
+
+    What an earlier process has left there is removed.
+    """
+    for left in folder.glob("cost-*.json"):
+        left.unlink()
+    if (meter := open_meter()) is None:
+        yield
+        return
+    number = len(meter.processes)
+    meter.processes.append(partial(_kept, folder))
+    try:
+        yield
+    finally:
+        costs = _kept(folder)
+        meter.processes[number] = lambda: costs  # the folder may go
+
+
 def keep_cost(cost: Cost, folder: Path) -> None:
-    """Leave this process's cost for the one that started it, which expects it there (``meter.expect_costs``)."""
+    """Leave this process's cost for the one that started it (``costs_of_process``)."""
     path = folder / f"cost-{os.environ.get('RANK', '0')}.json"  # torchrun's number of a process
     unfinished = path.with_suffix(".part")
     unfinished.write_text(cost.model_dump_json(), encoding="utf-8")

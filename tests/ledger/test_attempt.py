@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.ledger import attempt, usage
 from pipeline.ledger.attempt import Recording, read_attempts
-from pipeline.ledger.meter import Meter, count_tokens, expect_costs, metered
-from pipeline.ledger.usage import Cost, Usage, keep_cost
+from pipeline.ledger.meter import Meter, count_tokens, metered
+from pipeline.ledger.usage import Cost, Usage, costs_of_process, keep_cost
 from pipeline.paths import PROJECT_ROOT
 
 WORKER = """
@@ -172,15 +172,18 @@ with metered() as meter:
 
 def test_a_process_that_was_started_counts_while_it_runs_and_when_it_has_ended(tmp_path):
     keep_cost(Cost(trained_tokens=1000), tmp_path)
+    command = [sys.executable, "-c", CHILD, str(tmp_path)]
     with metered() as meter:
         own = Usage(meter)
-        expect_costs(tmp_path)
-        assert own.cost().trained_tokens == 0
-        command = [sys.executable, "-c", CHILD, str(tmp_path)]
-        child = subprocess.Popen(command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert child.stdout.readline() == "kept\n"
-        running, kept = own.cost(), Cost.model_validate_json((tmp_path / "cost-0.json").read_bytes())
-        child.communicate()
+        with costs_of_process(tmp_path):
+            assert own.cost().trained_tokens == 0
+            child = subprocess.Popen(
+                command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            assert child.stdout.readline() == "kept\n"
+            running, kept = own.cost(), Cost.model_validate_json((tmp_path / "cost-0.json").read_bytes())
+            child.communicate()
+        (tmp_path / "cost-0.json").unlink()
         ended = own.cost()
     assert running.trained_tokens == ended.trained_tokens == 11
     assert running.processor_seconds >= kept.processor_seconds > 0.1
@@ -191,10 +194,12 @@ def test_a_process_that_was_started_counts_while_it_runs_and_when_it_has_ended(t
 def test_processes_of_one_training_add_up(tmp_path, monkeypatch):
     with metered() as meter:
         own = Usage(meter)
-        expect_costs(tmp_path)
-        for rank in ("0", "1"):
-            monkeypatch.setenv("RANK", rank)
-            keep_cost(Cost(trained_tokens=5, gpu_seconds=2, peak_memory=10, peak_gpu_memory=7 + int(rank)), tmp_path)
+        with costs_of_process(tmp_path):
+            for rank in ("0", "1"):
+                monkeypatch.setenv("RANK", rank)
+                keep_cost(
+                    Cost(trained_tokens=5, gpu_seconds=2, peak_memory=10, peak_gpu_memory=7 + int(rank)), tmp_path
+                )
         cost = own.cost()
     assert (cost.trained_tokens, cost.gpu_seconds, cost.peak_gpu_memory) == (10, 4, 8)
     assert cost.peak_memory > 20
