@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
-from trl.experimental.sdft.loss_utils import add_tail_bucket, compute_divergence  # training is where TRL belongs
+from trl.experimental.sdft.loss_utils import compute_divergence  # training is where TRL belongs
 
 from pipeline.errors import TrainingError
 
@@ -74,8 +74,8 @@ def sum_divergence(
         teacher: Last hidden states ``[N, D]`` at the same tokens.
         head: Takes hidden states ``[n, D]`` to logits ``[n, V]``, each by itself; none of its weights is trained.
         alpha: TRL's ``distillation_alpha``: 1 is KL(student, teacher), 0 KL(teacher, student), 0.5 Jensen-Shannon.
-        top_k: Where given, the divergence is between the student's k likeliest tokens and one bucket for all others, as
-            in TRL's ``compute_topk_self_distillation_loss``: never more than the divergence of the whole vocabulary.
+        top_k: Where given, the divergence is over the student's k likeliest tokens and one bucket for all others, the
+            support of TRL's ``compute_topk_self_distillation_loss``: never more than over the whole vocabulary.
         entropies: Where given, receives the entropies of the student's next token, a tensor for each chunk (nats).
     """
     return _SumDivergence.apply(student, teacher, head, alpha, top_k, entropies)
@@ -121,11 +121,21 @@ def _chunk_divergence(
             entropies.append(torch.special.entr(log_probs.detach().exp()).sum(-1))
         if top_k and top_k < log_probs.shape[-1]:
             likeliest = log_probs.detach().topk(top_k, -1).indices
-            log_probs, target = (add_tail_bucket(side.gather(-1, likeliest)) for side in (log_probs, target))
+            log_probs, target = (_with_tail(side, likeliest) for side in (log_probs, target))
         divergence = compute_divergence(log_probs, target, alpha).sum()
     return divergence.detach(), *torch.autograd.grad(divergence, student)
 
 
 def _log_probs(logits: Tensor) -> Tensor:
-    # Of masked tokens, whose logits are -inf, 0 * (-inf - -inf) would be nan.
-    return logits.log_softmax(-1, torch.float32).clamp(min=_LEAST_LOG_PROB)
+    log_probs = logits.log_softmax(-1, torch.float32)
+    # Of masked tokens, whose logits are -inf, 0 * (-inf - -inf) would be nan. Without any no copy is made.
+    return log_probs.clamp(min=_LEAST_LOG_PROB) if log_probs.amin() < _LEAST_LOG_PROB else log_probs
+
+
+def _with_tail(log_probs: Tensor, kept: Tensor) -> Tensor:
+    """Return the log-probabilities of the tokens ``kept`` ``[n, k]``, and that of all others together behind them.
+
+    TRL's ``add_tail_bucket`` takes the others as one minus the kept ones, which floors them at 1e-7.
+    """
+    tail = log_probs.scatter(-1, kept, -torch.inf).logsumexp(-1, keepdim=True)
+    return torch.cat([log_probs.gather(-1, kept), tail], -1)

@@ -21,6 +21,8 @@ NOTHING = {pl.String: "", pl.Boolean: False, pl.List: []}
 RESPONSES = ["red", "green", "yellow", "cyan", "a long and winding colour", "teal"]
 STAGE = {
     "opsd": "distilled_adapter",
+    "opsd_majority": "rival_adapter",
+    "u_opsd": "rival_adapter",
     "sft": "rival_adapter",
     "grpo": "rival_adapter",
     "gold_context": "ceiling_adapter",
@@ -80,12 +82,18 @@ def fill(tiny):
         put(
             inputs["pseudo_labels"] / "pseudo_labels.parquet",
             PSEUDO_LABELS,
-            [{"id": i, "representative": 1} for i, _, _ in questions],
+            [
+                {"id": i, "representative": 1, "pseudo_answer": response, "pseudo_index": None, "vote_share": 0.5}
+                for i, _, response in questions
+            ],
         )
         put(
             inputs["answers"] / "answers.parquet",
             ANSWERS,
-            [{"id": row["id"], "sample": row["sample"], "answer": row["response"]} for row in rollouts],
+            [
+                {"id": row["id"], "sample": row["sample"], "answer": row["response"], "answer_index": None}
+                for row in rollouts
+            ],
         )
         put(
             inputs["pool"] / "pool.parquet",

@@ -68,6 +68,67 @@ def test_value_and_gradient_are_the_formula_s_whatever_the_chunk(monkeypatch, na
     assert torch.allclose(own_gradient, gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()))
 
 
+def naive(student, teacher, name, k):
+    """The divergence of one token after another in float64, of the student's k likeliest tokens and all others."""
+    total = 0
+    for s, t in zip(student.double(), teacher.double(), strict=True):
+        p, q = s.softmax(-1), t.softmax(-1)
+        if k and k < len(p):
+            likeliest = p.topk(k).indices
+            others = torch.ones_like(p, dtype=torch.bool)
+            others[likeliest] = False
+            p, q = (torch.cat([side[likeliest], side[others].sum()[None]]) for side in (p, q))
+        m = (p + q) / 2
+        kl = lambda a, b: torch.where(a > 0, a * (a / b).log(), torch.zeros_like(a)).sum()  # noqa: E731
+        total = total + {"reverse_kl": kl(p, q), "forward_kl": kl(q, p), "jsd": (kl(p, m) + kl(q, m)) / 2}[name]
+    return total
+
+
+@pytest.mark.parametrize("k", [None, 1, 5, V - 1, V, 10 * V])
+@pytest.mark.parametrize("name", ALPHA)
+def test_top_k_with_a_tail_is_the_naive_computation_in_float64_gradient_included(name, k):
+    generator = torch.Generator().manual_seed(2)
+    student, teacher = 3 * torch.randn(2, 20, V, generator=generator)
+    student.requires_grad_()
+    (expected_gradient,) = torch.autograd.grad(expected := naive(student, teacher, name, k), student)
+    own = sum_divergence(student, teacher, lambda logits: logits, ALPHA[name], k)
+    (gradient,) = torch.autograd.grad(own, student)
+    assert float(own.detach()) == pytest.approx(float(expected.detach()), rel=1e-4)
+    assert torch.allclose(gradient, expected_gradient.float(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ALPHA)
+def test_fewer_tokens_told_apart_never_diverge_more(name):
+    generator = torch.Generator().manual_seed(3)
+    student, teacher = 3 * torch.randn(2, 20, V, generator=generator)
+    found = [float(sum_divergence(student, teacher, lambda x: x, ALPHA[name], k)) for k in (1, 2, 10, 30, V)]
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("k", [None, 4])
+@pytest.mark.parametrize("name", ALPHA)
+def test_masked_and_extreme_logits_give_numbers(name, k):
+    generator = torch.Generator().manual_seed(4)
+    student, teacher = torch.randn(2, 6, V, generator=generator)
+    student[:, 40:] = teacher[:, 40:] = -torch.inf  # a padded vocabulary
+    student[0, 0], teacher[0, 0] = 80.0, 75.0
+    student[1, 1], teacher[1, 2] = 60.0, 60.0  # sure of different tokens
+    student.requires_grad_()
+    own = sum_divergence(student, teacher, lambda logits: logits, ALPHA[name], k)
+    (gradient,) = torch.autograd.grad(own, student)
+    assert own.isfinite()
+    assert gradient.isfinite().all()
+    assert (gradient[:, 40:] == 0).all()
+    trimmed = naive(student[:, :40], teacher[:, :40], name, k)
+    assert float(own.detach()) == pytest.approx(float(trimmed.detach()), rel=1e-3)
+
+
+def test_trl_has_no_number_for_masked_tokens():
+    """What ``_log_probs`` is for: it can go when TRL's formula takes the limit."""
+    masked = torch.tensor([[0.0, -torch.inf]]).log_softmax(-1)
+    assert training.divergence.compute_divergence(masked, masked, 1.0).isnan().all()
+
+
 @pytest.mark.parametrize("family", HEADS)
 def test_logits_of_hidden_states_are_the_model_s_own(family):
     """Scales, caps and biases stand in no one place; the same computation gives the same bits."""

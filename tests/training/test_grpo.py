@@ -249,9 +249,7 @@ def test_what_does_not_fit_is_refused_with_the_remedy(trainer_for, changes, mess
 
 def test_a_group_that_processes_would_part_is_refused(trainer_for, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(
-        TrainingError, match=r"4 does not divide trajectories_per_step = 8 / 4 processes = 2: set .* 2$"
-    ):
+    with pytest.raises(TrainingError, match="= 8 / 4 processes = 2: set it to one of 2"):
         trainer_for()
 
 

@@ -28,6 +28,8 @@ from training.run import train
 SHARED = {"steps": 3, "trajectories_per_step": 4, "micro_batch": 2, "learning_rate": 1e-2}
 SETTINGS = {
     "opsd": DistilledAdapterConfig(max_new_tokens=5, temperature=1.0, **SHARED),
+    "opsd_majority": RivalAdapterConfig(objective="opsd_majority", max_new_tokens=5, temperature=1.0, **SHARED),
+    "u_opsd": RivalAdapterConfig(objective="u_opsd", **SHARED),
     "sft": RivalAdapterConfig(**SHARED),
     "gold_context": CeilingAdapterConfig(enabled=True, max_new_tokens=5, temperature=1.0, **SHARED),
     "grpo": RivalAdapterConfig(objective="grpo", num_generations=4, max_new_tokens=3, temperature=1.0, **SHARED),
@@ -91,6 +93,8 @@ def test_a_job_leaves_its_files_and_says_nothing_but_its_progress(runs):
     ]
     own = {
         "opsd": {"teacher_error_bound"},
+        "opsd_majority": {"teacher_error_bound"},
+        "u_opsd": {"teacher_error_bound", "questions_left_out"},
         "gold_context": {"teacher_error_bound"},
         "sft": {"training_responses", "questions_without_target"},
     }
