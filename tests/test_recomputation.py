@@ -55,7 +55,11 @@ REMADE: dict[str, set[str]] = {
     "neuron_scores.chunk_tokens": set(),
     "neuron_scores.max_unscored_share": set(),
     "causal_check.batch_tokens": set(),
-    **{f"{name}.activation_checkpointing": set() for name in ADAPTERS},
+    **{
+        f"{name}.{setting}": set()
+        for name in ADAPTERS
+        for setting in ("activation_checkpointing", "checkpoint_every", "report_to")
+    },
     "neuron_scores.position": {"neuron_scores", "causal_check"},
 }
 """Stages by setting; a setting that does not stand here changes its own stage."""
@@ -118,6 +122,7 @@ EDITED: dict[str, set[str]] = {
     "training/objectives/opsd.py": {"distilled_adapter"},
     "training/objectives/sft.py": {"rival_adapter"},
     "training/run.py": ADAPTERS,
+    "training/checkpoints.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,
     "pipeline/evaluation/metrics.py": {"evaluation"},
     "pipeline/plots.py": {"evaluation"},
@@ -129,6 +134,7 @@ EDITED: dict[str, set[str]] = {
         for path in (
             *("pipeline/chain.py", "pipeline/stages.py", "pipeline/config.py", "pipeline/fingerprint.py"),
             *("pipeline/store/store.py", "pipeline/store/__main__.py", "pipeline/presets/__init__.py"),
+            "pipeline/store/part.py",
             *("pipeline/neurons/plot.py", "pipeline/neurons/stage.py", "pipeline/adapters/process.py"),
             *("pipeline/reference/world.py", "pipeline/answers/early.py", "assets/publish.py"),
             "pipeline/adapters/gate.py",

@@ -1,7 +1,7 @@
 """Checkpoints: what a training run that was cut off goes on from, to the same bytes as one that was not.
 
-A checkpoint is a folder ``checkpoints/step-00000020`` of the output folder: the adapter, as PEFT loads it, the Trainer's
-own state (step, log), and every other tensor and number that changes from step to step: optimizer, schedule, callbacks
+A checkpoint is a folder ``checkpoints/step-00000020`` of the output folder: the adapter as PEFT loads it, Trainer's own
+state (step, log), and every other tensor and number that changes from step to step: optimizer, schedule, callbacks
 such as the moving-average teacher. A manifest of sizes and digests tells a whole one from a damaged one, which is
 passed over for the one before. Nothing is pickled.
 
@@ -132,11 +132,11 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         self._trainer.lr_scheduler.load_state_dict(numbers["scheduler"])
         for name, callback in self._stateful():
             callback.restore(_under(name, tensors), numbers["callbacks"][name])
-        # TRL 1.16's RepeatSampler draws an epoch's order whenever it is iterated; Trainer passes over the batches of the
-        # epoch that it is in, not over epochs.
+        # TRL 1.16's RepeatSampler draws the next epoch's order whenever it is iterated; Trainer 5.23 passes over the
+        # batches that were seen of the epoch that it is in, not over the epochs before.
         batches = self._trainer.callback_handler.train_dataloader.batch_sampler
         sampler = getattr(batches, "batch_sampler", batches).sampler
-        for _ in range(int(state.epoch)):
+        for _epoch in range(int(state.epoch)):
             next(iter(sampler))
 
     def on_log(self, _args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:

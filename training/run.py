@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted: no adapter was written; run it again to go on from the last checkpoint, if any\n")
+        sys.stderr.write(
+            "interrupted: no adapter was written; run it again to go on from the last checkpoint, if any\n"
+        )
         return 130
     return 0
 
@@ -112,7 +114,7 @@ def training_log(history: Sequence[dict[str, Any]]) -> pl.DataFrame:
 
 
 def save_adapter(model: Any, folder: Path, job: TrainingJob) -> None:
-    """Save the adapter into ``folder`` so that it names its base model as the configuration does, in bytes that repeat."""
+    """Save the adapter in ``folder`` so that it names its base model as the configuration does, in bytes that repeat."""
     adapter = model.peft_config["default"]
     adapter.base_model_name_or_path = job.model.path  # PEFT's own is this machine's absolute path
     adapter.revision = job.model.revision

@@ -39,7 +39,7 @@ class TrainingJob(Section):
     output: Path
     """Folder that receives adapter, model card, log and notes, and checkpoints meanwhile."""
     tracking: Path = Path("tracking")
-    """Folder that receives what the libraries of ``report_to`` write, where the environment names no place of theirs."""
+    """Folder that receives what the libraries of ``report_to`` write, where the environment names no place."""
     lineage: dict[str, str]
     """SHA-256 of each input, for the model card."""
     fingerprint: str

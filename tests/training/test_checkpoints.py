@@ -68,7 +68,7 @@ def start():
     return start_process
 
 
-class Enough(Exception):
+class EnoughError(Exception):
     """Nothing more need be seen of a run."""
 
 
@@ -82,7 +82,7 @@ class Told(Reporter):
     def line(self, text):
         self.lines.append(text)
         if text.startswith("going on"):
-            raise Enough
+            raise EnoughError
 
 
 def digests(folder):
@@ -158,7 +158,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(undisturbed, rea
         folder = job.output / "checkpoints" / f"step-{newest:08}"
         damage(folder)
         told = Told()
-        with pytest.raises(Enough):
+        with pytest.raises(EnoughError):
             train(job, told)
         assert told.lines[-2:] == [
             f"{folder} is damaged and passed over",

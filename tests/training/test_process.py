@@ -42,7 +42,11 @@ def test_a_process_that_ends_well_is_silent(capfd):
     ("code", "kind", "message"),
     [
         ("raise SystemExit(3)", CrashError, r"^the training process ended with code 3: it said nothing$"),
-        ("import sys; print('error: too few questions: add some', file=sys.stderr); sys.exit(2)", TrainingError, "^too"),
+        (
+            "import sys; print('error: too few questions: add some', file=sys.stderr); sys.exit(2)",
+            TrainingError,
+            "^too",
+        ),
         (
             "import sys\n[print(f'step {i}', file=sys.stderr) for i in range(9)]\n1 / 0",
             CrashError,
