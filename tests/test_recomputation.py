@@ -63,11 +63,15 @@ REMADE: dict[str, set[str]] = {
     "neuron_scores.max_unscored_share": set(),
     "causal_check.batch_tokens": set(),
     "proposed_questions.batch_tokens": set(),
-    **{f"{name}.activation_checkpointing": set() for name in ADAPTERS},
     **{
         f"rival_adapter.{name}": set()
         for name in RivalAdapterConfig.read_by
         if name not in ("targets", "min_vote_share")
+    },
+    **{
+        f"{name}.{setting}": set()
+        for name in ADAPTERS
+        for setting in ("activation_checkpointing", "checkpoint_every", "report_to")
     },
     "neuron_scores.position": {"neuron_scores", "causal_check"},
 }
@@ -136,6 +140,7 @@ EDITED: dict[str, set[str]] = {
     "training/distributed.py": ADAPTERS,
     "training/run.py": ADAPTERS,
     "training/guard.py": ADAPTERS,
+    "training/checkpoints.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,
     "pipeline/predictions/contenders.py": {"evaluation"},
     "pipeline/evaluation/metrics.py": {"evaluation"},
@@ -152,6 +157,7 @@ EDITED: dict[str, set[str]] = {
             *("pipeline/chain.py", "pipeline/stages.py", "pipeline/config.py", "pipeline/fingerprint.py"),
             *("pipeline/ledger/attempt.py", "pipeline/ledger/table.py"),
             *("pipeline/store/store.py", "pipeline/store/__main__.py", "pipeline/presets/__init__.py"),
+            "pipeline/store/part.py",
             *("pipeline/neurons/plot.py", "pipeline/neurons/stage.py", "pipeline/adapters/process.py"),
             *("pipeline/reference/world.py", "pipeline/answers/early.py", "assets/publish.py"),
             "pipeline/adapters/gate.py",

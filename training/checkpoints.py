@@ -132,8 +132,8 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         self._trainer.lr_scheduler.load_state_dict(numbers["scheduler"])
         for name, callback in self._stateful():
             callback.restore(_under(name, tensors), numbers["callbacks"][name])
-        # TRL 1.16's RepeatSampler draws an epoch's order whenever it is iterated; Trainer passes over batches of the
-        # epoch that it is in, not over epochs.
+        # TRL 1.16's RepeatSampler draws the next epoch's order whenever it is iterated; Trainer 5.23 passes over the
+        # batches that were seen of the epoch that it is in, not over the epochs before.
         batches = self._trainer.callback_handler.train_dataloader.batch_sampler
         sampler = getattr(batches, "batch_sampler", batches).sampler
         for _epoch in range(int(state.epoch)):

@@ -11,6 +11,7 @@ from typing import Final
 from pipeline.adapters.config import TrainingConfig
 from pipeline.adapters.job import TrainingJob
 from pipeline.errors import TrainingError
+from pipeline.registry import look_up
 
 _PLACES: Final[Mapping[str, Mapping[str, str]]] = {
     "trackio": {"TRACKIO_DIR": "{folder}/trackio"},
@@ -27,12 +28,16 @@ def run_name(job: TrainingJob) -> str:
 
 
 def prepare_trackers(job: TrainingJob, settings: TrainingConfig) -> None:
-    """Tell the libraries of ``report_to`` where to write; raises TrainingError for one that is not installed."""
+    """Tell the libraries of ``report_to`` where to write.
+
+    Raises ConfigError for one that is not known, and TrainingError for one that is not installed.
+    """
     for name in settings.report_to:
+        places = look_up(_PLACES, name, f"{job.stage}.report_to")
         if find_spec(name) is None:
             raise TrainingError(
                 f"{job.stage}.report_to: {name} is not installed: pip install {name}, or leave it out of the list"
             )
         job.tracking.mkdir(parents=True, exist_ok=True)
-        for variable, value in _PLACES[name].items():
+        for variable, value in places.items():
             os.environ.setdefault(variable, value.format(folder=job.tracking.resolve(), run=run_name(job)))

@@ -51,8 +51,9 @@ class TrainingConfig(Section):
     checkpoint_every: int = Field(default=10, ge=0)
     """Optimizer steps from one checkpoint to the next, of which the last two are kept until the adapter is whole; a run
     that was cut off goes on from there to the same adapter. 0 keeps none."""
-    report_to: list[Literal["trackio", "tensorboard", "wandb", "mlflow"]] = []
-    """Libraries that each step's figures are sent to besides; they write below ``tracking`` of the store."""
+    report_to: list[str] = []
+    """Libraries that each step's figures are sent to besides, of trackio, tensorboard, wandb and mlflow; what they
+    write on this machine is in the store's folder ``tracking``."""
     kl_every: int = Field(default=5, ge=1)
     """Steps from one comparison with the base model to the next: two forward passes of a micro-batch each."""
     guard: Literal["stop", "warn", "off"] = "stop"

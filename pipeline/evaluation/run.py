@@ -35,6 +35,11 @@ def run(task: Task[EvaluationConfig]) -> None:
         "model": task.model.path,
         "pool questions": task.inputs["pool"].manifest.rows["pool"],
         "training questions": {name: found["training_questions"] for name, found in notes.items()},
+        "training stopped early": {
+            name: f"at step {found['stopped_at']}, step {found['kept_step']} kept: {found['stopped_because']}"
+            for name, found in notes.items()
+            if "stopped_at" in found
+        },
         "lift": lift.get("verdict") or lift["skipped"],
         "pseudo-labels that agree with gold": _pseudo_label_accuracy(task.inputs),
         "evaluation": task.section.model_dump(mode="json"),

@@ -9,9 +9,11 @@ import dagster as dg
 import pytest
 
 import pipeline.pool.run
-from assets import build_definitions
+from assets import build_definitions, resources
 from assets.keys import artifact_of, asset_key
+from assets.stages import build_assets
 from pipeline.paths import PROJECT_ROOT
+from pipeline.pool.stage import RAW_POOL_STAGE
 from pipeline.presets import load_config
 from pipeline.stages import open_store
 
@@ -169,6 +171,37 @@ def test_user_errors_are_not_tried_again(execute, source):
     assert failure.step_failure_data.user_failure_data.label == "intentional-failure"
     assert str(source) in failure.step_failure_data.user_failure_data.description
     assert "Failure" in failure.step_failure_data.error.cls_name
+
+
+@pytest.mark.parametrize(("crashes", "success", "attempts"), [(1, True, 2), (9, False, 3)])
+def test_a_process_that_crashes_is_tried_again_as_often_as_the_job_says(
+    tmp_path, instance, source, monkeypatch, crashes, success, attempts
+):
+    code = (
+        "import os, pathlib, sys; folder = pathlib.Path(sys.argv[1]); n = len(list(folder.glob('attempt-*')))\n"
+        f"(folder / f'attempt-{{n}}').touch(); print('out of luck', file=sys.stderr)\n"
+        f"n < {crashes} and os.kill(os.getpid(), 9)"
+    )
+    read_pool = pipeline.pool.run.run
+    monkeypatch.setattr(
+        pipeline.pool.run,
+        "run",
+        lambda task: (task.launch([sys.executable, "-c", code, str(tmp_path)]), read_pool(task)),
+    )
+    config = load_config(overrides=[f"raw_pool.path={source}"])
+    assets = build_assets((RAW_POOL_STAGE,), config, "one")
+    job = dg.define_asset_job("again", op_retry_policy=dg.RetryPolicy(max_retries=2))
+    definitions = dg.Definitions(assets=assets, jobs=[job], resources=resources(config))
+    result = definitions.resolve_job_def("again").execute_in_process(
+        run_config={"resources": {"store": {"config": {"root": str(tmp_path)}}}},
+        instance=instance,
+        raise_on_error=False,
+    )
+    assert result.success == success
+    assert len(list(tmp_path.glob("attempt-*"))) == attempts
+    errors = [event.event_specific_data.user_failure_data for event in result.all_events if event.is_step_failure]
+    assert all("was ended by SIGKILL" in error.description and "out of luck" in error.description for error in errors)
+    assert len(errors) == (not success)
 
 
 @pytest.mark.parametrize("status", [0, 3])

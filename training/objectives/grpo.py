@@ -138,6 +138,7 @@ def _scored(reward: Reward, language_model: LanguageModel) -> Callable[..., list
             for completion, prompt, text, choices in zip(sampled, prompts, question, options, strict=True)
         ]
         log_metric("agreement", agreement(responses))
+        log_metric("distinct_answers", len({each.answer for each in responses}) / len(responses))
         rewards = reward(responses, judge)
         return [0.0 if each.answer is None else value for each, value in zip(responses, rewards, strict=True)]
 
