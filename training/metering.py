@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback
 
-from pipeline.ledger.meter import metered
+from pipeline.ledger.meter import count_tokens, metered
 from pipeline.ledger.usage import Usage, keep_cost
 from pipeline.models import LanguageModel
 
@@ -73,11 +73,11 @@ class _Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
 
     def keep(self) -> None:
         """Keep the cost up to now."""
-        cost, own = self._usage.cost(), [int(n) for n in (self._read, self._generated, self._trained)]
-        counted = zip(("read_tokens", "generated_tokens", "trained_tokens"), own, strict=True)
-        whole = cost.model_copy(update={name: getattr(cost, name) + n for name, n in counted})
+        count_tokens(int(self._read), int(self._generated), int(self._trained))
+        for counted in (self._read, self._generated, self._trained):
+            counted.zero_()
         try:
-            keep_cost(whole, self._folder)
+            keep_cost(self._usage.cost(), self._folder)
         except OSError as error:  # no reason to lose a training
             if not self._failed:
                 _logger.warning("what the training costs is not recorded: %s (%s)", self._folder, error.strerror)

@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -68,11 +69,14 @@ def write_ledger(run: Run) -> None:
         return
     path = run.folder / LEDGER_FILE
     try:
-        with (run.folder / ".ledger.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # or the older of two tables could be the last to be written
+        folder = os.open(run.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)  # or the older of two tables could be the last to be written
             unfinished = path.with_name(f".{LEDGER_FILE}.part")
             pq.write_table(conform(ledger_of(run), LEDGER, where=str(path)), unfinished)
             unfinished.replace(path)
+        finally:
+            os.close(folder)
     except OSError as error:
         _logger.warning("%s cannot be written (%s): make room", path, error.strerror)
 
