@@ -208,7 +208,8 @@ def test_every_reward_trains(trainer_for, reward):
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert [entry["step"] for entry in log] == [1, 2]
     assert max(entry["grad_norm"] for entry in log) > 0
-    assert {"reward", "reward_std", "agreement", "entropy", "completions/mean_length"} <= log[0].keys()
+    told = {"reward", "reward_std", "agreement", "distinct_answers", "entropy", "completions/mean_length"}
+    assert told <= log[0].keys()
 
 
 def test_majority_reward_makes_responses_alike(trainer_for):

@@ -10,7 +10,7 @@ from pipeline.generation.config import Sampling
 from pipeline.models import encode_chat
 from training.judge import IS_RIGHT, Judge
 from training.rewards import REWARDS
-from training.rewards.majority import agreement
+from training.rewards.majority import agreement, distinct_answers
 from training.rewards.reward import Response
 from training.sampling import sample_responses
 
@@ -47,6 +47,12 @@ def test_agreement_is_the_share_of_the_leading_answers():
     responses = [*group("q", "red", "red", "blue", None), *group("p", "blue", "red", None, None)]
     assert agreement(responses) == pytest.approx((2 + 1) / 8)
     assert agreement(group("q", None, None)) == 0
+
+
+def test_distinct_answers_are_those_of_all_groups_by_responses():
+    responses = [*group("q", "red", "red", "blue", None), *group("p", "blue", "teal", None, None)]
+    assert distinct_answers(responses) == 3 / 8
+    assert distinct_answers(group("q", None, None)) == 0
 
 
 def test_self_certainty_is_the_mean_divergence_of_the_next_token_from_uniform(tiny):

@@ -44,7 +44,7 @@ from training.inputs import scan_input
 from training.judge import Judge
 from training.objectives.objective import Objective, lora_config, trainer_arguments
 from training.rewards import REWARDS
-from training.rewards.majority import agreement
+from training.rewards.majority import agreement, distinct_answers
 from training.rewards.reward import Response, Reward
 from training.sampling import sample_responses
 
@@ -138,7 +138,7 @@ def _scored(reward: Reward, language_model: LanguageModel) -> Callable[..., list
             for completion, prompt, text, choices in zip(sampled, prompts, question, options, strict=True)
         ]
         log_metric("agreement", agreement(responses))
-        log_metric("distinct_answers", len({each.answer for each in responses}) / len(responses))
+        log_metric("distinct_answers", distinct_answers(responses))
         rewards = reward(responses, judge)
         return [0.0 if each.answer is None else value for each, value in zip(responses, rewards, strict=True)]
 

@@ -32,6 +32,11 @@ def agreement(responses: Sequence[Response]) -> float:
     return sum(max(counts.values(), default=0) for counts in votes(responses).values()) / len(responses)
 
 
+def distinct_answers(responses: Sequence[Response]) -> float:
+    """Return the different answers to all questions, by the responses."""
+    return len({each.answer for each in responses} - {None}) / len(responses)
+
+
 def _leading(counts: Counter[str]) -> str | None:
     ranked = counts.most_common(2)
     is_tie = len(ranked) == 2 and ranked[0][1] == ranked[1][1]
