@@ -119,7 +119,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     def __init__(self, model: Any, reporter: Reporter, settings: TrainingConfig, stage: str) -> None:
         """Guard the trained weights of ``model``; messages name settings of ``stage``."""
         self._model, self._reporter, self._settings, self._stage = model, reporter, settings, stage
-        self._older = self._newer = (0, self._copy())
+        self._older, self._newer = (0, self._copy()), (0, self._copy())  # a checkpoint must not hold one twice
         self._unsound_since: int | None = None
         self.notes: dict[str, Any] = {}
         """For the artifact's notes: when and why the run was ended, or would have been; empty for a sound run."""

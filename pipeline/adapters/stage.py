@@ -68,5 +68,5 @@ CEILING_ADAPTER: Final = adapter_stage(
     name="ceiling_adapter",
     section=CeilingAdapterConfig,
     description="LoRA adapter distilled from gold answers, a ceiling; reads gold. Empty unless it is asked for.",
-    inputs=("teacher_contexts", "gold_labels"),
+    inputs=("pool", "teacher_contexts", "gold_labels"),
 )
