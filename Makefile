@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint ui bench reference-model clean
+.PHONY: help run test lint ui bench study reference-model clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PRESET ?= reference
 RUN ?= $(patsubst %.yml,%,$(patsubst %.yaml,%,$(notdir $(PRESET))))
 ARGS ?=
+STUDY ?= reference
 SMOLLM2 := data/models/smollm2-135m-instruct
 export DAGSTER_HOME := $(CURDIR)/.dagster_home
 export DAGSTER_DISABLE_TELEMETRY := yes
@@ -48,12 +49,15 @@ bench: $(VENV)/.dev  ## Measure costs, and compare rules, builders and rivals (a
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.comparison
 
+study: $(VENV)/.run  ## Compare all objectives, rules and builders on reference worlds; writes docs/studies
+	$(BIN)/python -m pipeline.study docs/studies/$(STUDY).yaml
+
 reference-model: $(VENV)/.run  ## Make the embedded world and train its model again (about 10 minutes)
 	rm -rf data/reference/model
 	$(BIN)/python -m pipeline.reference
 
 clean:  ## Remove the environment, Dagster's home, runs with their artifacts, worlds of studies, and fetched models
-	rm -rf $(VENV) $(DAGSTER_HOME) data/runs data/store data/ledger data/digests data/worlds data/models
+	rm -rf $(VENV) $(DAGSTER_HOME) data/runs data/store data/ledger data/digests data/worlds data/studies data/models
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
