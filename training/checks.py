@@ -31,6 +31,8 @@ def check_job(
 def _check_batches(stage: str, settings: TrainingConfig, n_rows: int, rows: str) -> None:
     # TRL's RepeatSampler leaves out an incomplete batch: with too few rows it trains zero steps without a word.
     n_trajectories, micro_batch = settings.trajectories_per_step, settings.micro_batch
+    if not n_rows:
+        raise TrainingError(f"there are no {rows}: keep questions through curated_subset.fraction or .count")
     if n_rows < n_trajectories:
         without = f", set {stage}.enabled=false to do without" if isinstance(settings, RivalAdapterConfig) else ""
         raise TrainingError(

@@ -256,6 +256,14 @@ def test_what_is_no_number_is_never_saved(real_job, tmp_path, learning_rate, mes
     assert str(caught.value).endswith("checkpoints/step-00000001 is kept") == bool(kept)
 
 
+def test_a_subset_of_no_questions_is_refused_with_what_keeps_some(real_job, tmp_path):
+    job = real_job("sft", tmp_path)
+    subset = job.inputs["curated_subset"] / "curated_subset.parquet"
+    pq.write_table(pq.read_table(subset).slice(0, 0), subset)
+    with pytest.raises(TrainingError, match=r"there are no training questions with a majority: keep .*curated_subset"):
+        train(job, Reporter(None))
+
+
 def test_two_processes_never_train_into_the_same_folder(real_job, start, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("training.checkpoints._SECONDS_TO_END", 0.3)
     job = real_job("sft", tmp_path, steps=100_000)
