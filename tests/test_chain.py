@@ -129,6 +129,22 @@ def test_what_lies_between_is_not_passed_over(run, put):
         Materialization(spec, Config().evaluation, ModelConfig(), run)
 
 
+def test_an_adapter_of_another_base_model_is_refused(run, put, tiny_config, tmp_path):
+    shutil.copytree(tiny_config.path, tmp_path / "other")
+    (tmp_path / "other" / "more.txt").touch()
+    other = ModelConfig(path=str(tmp_path / "other"))
+    put(run, "rollouts", model=tiny_config, settings=Config().rollouts.model_dump(mode="json"))
+    put(run, "tests")
+    put(run, "distilled_adapter", model=tiny_config)
+    spec, section = stage_of("distilled_predictions"), Config().predictions
+    assert Materialization(spec, section, tiny_config, run).fingerprint
+    with pytest.raises(ArtifactError, match=r"made with other weights .* than model.path has now: materialize '"):
+        Materialization(spec, section, other, run)
+    put(run, "rollouts", model=other, settings=Config().rollouts.model_dump(mode="json"))
+    with pytest.raises(ArtifactError, match=r"'distilled_adapter' .*other weights.* materialize 'distilled_adapter' a"):
+        Materialization(spec, section, other, run)
+
+
 def test_nothing_is_made_twice(curate):
     assert curate() == ["raw_pool", "pool"]
     assert curate() == []

@@ -112,6 +112,16 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers is unt
             return path
         return None
 
+    @contextmanager
+    def named_in_errors(self) -> Iterator[None]:
+        """Have a TrainingError of the block say which checkpoint is kept."""
+        try:
+            yield
+        except TrainingError as error:
+            if self.last is None:
+                raise
+            raise TrainingError(f"{error}; {self.last} is kept") from error
+
     def discard(self) -> None:
         """Remove all checkpoints."""
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -126,7 +136,7 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         numbers = json.loads((self.last / _NUMBERS).read_text(encoding="utf-8"))
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _under("optimizer", tensors).items():
-            parameter, _dot, moment = name.partition(".")
+            parameter, moment = name.split(".")
             moments.setdefault(int(parameter), {})[moment] = tensor
         self._trainer.optimizer.load_state_dict({"state": moments, "param_groups": numbers["param_groups"]})
         self._trainer.lr_scheduler.load_state_dict(numbers["scheduler"])
@@ -149,7 +159,7 @@ class Checkpoints(TrainerCallback):  # type: ignore[misc]  # transformers is unt
         tensors = self._tensors()
         final = self._folder / f"step-{state.global_step:08}"
         part = self._folder / f".{final.name}.part"
-        with writing(self._folder, f"; {self.last} is kept: run it again to go on from there" if self.last else ""):
+        with writing(self._folder):
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir(parents=True)
             try:
@@ -247,13 +257,13 @@ def alone(output: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing(folder: Path, kept: str = "") -> Iterator[None]:
-    """Raise TrainingError naming the folder, and what is ``kept``, when the block cannot write its files."""
+def writing(folder: Path) -> Iterator[None]:
+    """Raise TrainingError naming the folder when the block cannot write its files."""
     try:
         yield
     except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
         reason = getattr(error, "strerror", None) or str(error)
-        raise TrainingError(f"{folder} cannot be written ({reason}): make room there{kept}") from error
+        raise TrainingError(f"{folder} cannot be written ({reason}): make room there") from error
 
 
 def sync(folder: Path) -> None:

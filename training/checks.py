@@ -33,6 +33,8 @@ def check_batches(stage: str, settings: TrainingConfig, n_rows: int, rows: str) 
     """Raise TrainingError when the rows do not make a step, or the micro-batches no step; arguments as above."""
     # TRL's RepeatSampler leaves out an incomplete batch: with too few rows it trains zero steps without a word.
     n_trajectories, micro_batch, n_processes = settings.trajectories_per_step, settings.micro_batch, settings.processes
+    if not n_rows:
+        raise TrainingError(f"there are no {rows}: keep questions through curated_subset.fraction or .count")
     if n_rows < n_trajectories:
         optional = isinstance(settings, RivalAdapterConfig | CeilingAdapterConfig)
         without = f", set {stage}.enabled=false to do without" if optional else ""

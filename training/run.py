@@ -101,18 +101,19 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
     checkpoints = Checkpoints(trainer, job, settings.checkpoint_every, made_from, save)
     trainer.add_callback(StepSeeds())
     trainer.add_callback(checkpoints)  # the last one: what the others refuse is not saved
-    with metering(trainer, language_model, job.costs):
-        _run(trainer, checkpoints, job, reporter)
-    if rank():
-        return
-    log = training_log(trainer.state.log_history)
-    called = {"label": settings.label, "title": objective.title, "summary": objective.summary}
-    notes = {"training_questions": n_questions, **called, **objective.notes(trainer), **guard.notes}
-    with writing(job.output, f"; {checkpoints.last} is kept" if checkpoints.last else ""):
-        save(trainer.model, job.output)
-        render_card(job, objective, settings, notes, log).save(job.output / "README.md")
-        pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
-        _write_last(job.output / NOTES_FILE, notes)
+    with checkpoints.named_in_errors():
+        with metering(trainer, language_model, job.costs):
+            _run(trainer, checkpoints, job, reporter)
+        if rank():
+            return
+        log = training_log(trainer.state.log_history)
+        called = {"label": settings.label, "title": objective.title, "summary": objective.summary}
+        notes = {"training_questions": n_questions, **called, **objective.notes(trainer), **guard.notes}
+        with writing(job.output):
+            save(trainer.model, job.output)
+            render_card(job, objective, settings, notes, log).save(job.output / "README.md")
+            pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
+            _write_last(job.output / NOTES_FILE, notes)
     checkpoints.discard()
     reporter.line(f"adapter of {job.stage} saved ({time.monotonic() - started:.0f} s)")
 
@@ -127,7 +128,7 @@ def training_log(history: Sequence[dict[str, Any]]) -> pl.DataFrame:
 
 
 def save_adapter(model: Any, folder: Path, job: TrainingJob) -> None:
-    """Save the adapter into ``folder``, naming its base model as the configuration does, in bytes that repeat."""
+    """Save the adapter, naming its base model as the configuration does, in bytes that repeat."""
     adapter = model.peft_config["default"]
     adapter.base_model_name_or_path = job.model.path  # PEFT's own is this machine's absolute path
     adapter.revision = job.model.revision

@@ -250,9 +250,18 @@ def test_a_full_disk_is_an_error_that_names_the_folder_and_keeps_the_last_checkp
 )
 def test_what_is_no_number_is_never_saved(real_job, tmp_path, learning_rate, message, kept):
     job = real_job("sft", tmp_path, learning_rate=learning_rate, warmup_share=0.0)
-    with pytest.raises(TrainingError, match=message):
+    with pytest.raises(TrainingError, match=message) as caught:
         train(job, Reporter(None))
     assert steps_kept(job) == kept
+    assert str(caught.value).endswith("checkpoints/step-00000001 is kept") == bool(kept)
+
+
+def test_a_subset_of_no_questions_is_refused_with_what_keeps_some(real_job, tmp_path):
+    job = real_job("sft", tmp_path)
+    subset = job.inputs["curated_subset"] / "curated_subset.parquet"
+    pq.write_table(pq.read_table(subset).slice(0, 0), subset)
+    with pytest.raises(TrainingError, match=r"there are no training questions with a majority: keep .*curated_subset"):
+        train(job, Reporter(None))
 
 
 def test_two_processes_never_train_into_the_same_folder(real_job, start, tmp_path, monkeypatch, capfd):

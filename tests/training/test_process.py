@@ -120,7 +120,7 @@ def test_a_process_that_heeds_its_input_ends_with_its_parent_or_by_itself(tmp_pa
     assert not Path(f"/proc/{pid}").exists() or "Z" in _state(pid)
 
 
-TREE = """
+FAMILY = """
 import os, pathlib, signal, subprocess, sys
 folder = pathlib.Path(sys.argv[1])
 grandchild = (
@@ -145,7 +145,7 @@ def test_nothing_of_a_tree_of_processes_is_left_whatever_ends_it(tmp_path, sessi
     """Children that ignore SIGTERM; in a session of their own, as torchrun starts them, where they heed their input."""
     ends = {"fail": "sys.exit(3)", "finish": "", "interrupt": "signal.pause()", "kill": f"{HEED} signal.pause()"}
     heed = HEED if session or end == "kill" else ""
-    tree = TREE.format(heed=heed, session=session, end=ends[end])
+    tree = FAMILY.format(heed=heed, session=session, end=ends[end])
     command = [sys.executable, "-c", PARENT, "0.2", tree, str(tmp_path)]
     with subprocess.Popen(command, cwd=PROJECT_ROOT, start_new_session=True, stderr=subprocess.PIPE) as parent:
         deadline = time.monotonic() + 60
