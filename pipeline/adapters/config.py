@@ -73,6 +73,8 @@ class DistilledAdapterConfig(OnPolicyConfig):
     """KL(student, teacher), KL(teacher, student), or Jensen-Shannon, over the full vocabulary."""
 
 
+RewardName = Literal["majority", "self_certainty", "self_judge"]
+"""Names of training.rewards.REWARDS."""
 _SAMPLES: Final = frozenset({"grpo"})
 
 
@@ -102,7 +104,7 @@ class RivalAdapterConfig(OnPolicyConfig):
     (arXiv 2605.26132). Of several one is drawn each time that the question comes up."""
     min_vote_share: float = Field(default=0.0, ge=0, le=1)
     """Questions whose majority has a smaller share of the rollouts give sft no majority and no rationales."""
-    reward: Literal["majority", "self_certainty", "self_judge"] = "majority"
+    reward: RewardName = "majority"
     """What grpo rewards, one of training.rewards.REWARDS; a response without a readable answer gets 0."""
     num_generations: int = Field(default=4, ge=2)
     """Responses of a group, to one question, that grpo compares; divides trajectories_per_step."""
