@@ -33,6 +33,13 @@ def test_questions_are_chosen_by_the_contexts_that_they_are_trained_with():
     assert (other.context_beliefs.builder, other.teacher_contexts.builder) == ("none", "lexical")
 
 
+def test_the_rival_samples_and_is_taught_as_the_distilled_adapter_unless_told_otherwise():
+    config = load_config(overrides=["distilled_adapter.temperature=0.7", "rival_adapter.teacher=live"])
+    rival, distilled = config.rival_adapter, config.distilled_adapter
+    assert (rival.temperature, rival.max_new_tokens, rival.teacher) == (0.7, distilled.max_new_tokens, "live")
+    assert (rival.objective, rival.learning_rate) == ("sft", 3e-3)  # what is its own
+
+
 def test_the_ceiling_is_trained_as_the_distilled_adapter_unless_told_otherwise():
     config = load_config(overrides=["distilled_adapter.steps=7", "ceiling_adapter.micro_batch=2"], seed=3)
     shared = DistillationConfig.model_fields.keys() - {"objective", "micro_batch"}

@@ -133,6 +133,10 @@ class CeilingAdapterConfig(DistillationConfig):
     """The teacher is told the gold answer of each training question."""
 
 
+RewardName = Literal["majority", "self_certainty", "self_judge"]
+"""Names of training.rewards.REWARDS."""
+
+
 _DISTILS: Final = frozenset({"opsd_majority", "u_opsd"})
 _SAMPLES: Final = frozenset({"grpo", "opsd_majority"})
 
@@ -168,7 +172,7 @@ class RivalAdapterConfig(DistillationConfig):
     (arXiv 2605.26132). Of several one is drawn each time that the question comes up."""
     min_vote_share: float = Field(default=0.0, ge=0, le=1)
     """Questions whose majority has a smaller share of the rollouts give sft no majority and no rationales."""
-    reward: Literal["majority", "self_certainty", "self_judge"] = "majority"
+    reward: RewardName = "majority"
     """What grpo rewards, one of training.rewards.REWARDS; a response without a readable answer gets 0."""
     num_generations: int = Field(default=4, ge=2)
     """Responses of a group, to one question, that grpo compares; divides trajectories_per_step."""

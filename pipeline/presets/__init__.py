@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from pipeline.adapters.config import DistillationConfig
+from pipeline.adapters.config import DistillationConfig, TrainingConfig
 from pipeline.config import Config
 from pipeline.errors import ConfigError
 from pipeline.section import apply_override, parse_section
@@ -25,7 +25,8 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
 
     Values are read as YAML scalars or lists. What ``context_beliefs`` leaves open it takes from ``teacher_contexts``:
     questions are chosen by the contexts that they are trained with. What ``ceiling_adapter`` leaves open it takes from
-    ``distilled_adapter``, so that the two differ in what the teacher is told.
+    ``distilled_adapter``, so that the two differ in what the teacher is told; ``rival_adapter`` does so for sampling,
+    teacher and loss.
 
     Raises ConfigError for an unknown preset, an unknown key (naming the nearest right one), a value out of range, or a
     rule whose signals are not sampled.
@@ -45,7 +46,7 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
         apply_override(tree, override)
         where += f" --set {override}"
     _fill_beliefs(tree)
-    config = _fill_ceiling(parse_section(Config, tree, where))
+    config = _fill_adapters(parse_section(Config, tree, where))
     if config.curated_subset.rule in BELIEF_RULES and not config.context_beliefs.n_samples:
         raise ConfigError(
             f"{where}: curated_subset.rule = '{config.curated_subset.rule}' reads what the model answers with the "
@@ -54,11 +55,19 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
     return config if seed is None else config.with_seed(seed)
 
 
-def _fill_ceiling(config: Config) -> Config:
-    ceiling = config.ceiling_adapter
-    taken = DistillationConfig.model_fields.keys() - {"objective"} - ceiling.model_fields_set
-    filled = ceiling.model_copy(update={name: getattr(config.distilled_adapter, name) for name in taken})
-    return config.model_copy(update={"ceiling_adapter": filled})
+def _fill_adapters(config: Config) -> Config:
+    """Let ceiling and rival be trained as distillation is, but for what they say themselves.
+
+    The ceiling takes all its settings from there, the rival those of sampling, teacher and loss.
+    """
+    of_ceiling, shared = DistillationConfig.model_fields.keys() - {"objective"}, TrainingConfig.model_fields.keys()
+    wanted = {"ceiling_adapter": of_ceiling, "rival_adapter": of_ceiling - shared}
+    filled = {}
+    for name, fields in wanted.items():
+        section = getattr(config, name)
+        taken = {field: getattr(config.distilled_adapter, field) for field in fields - section.model_fields_set}
+        filled[name] = section.model_copy(update=taken)
+    return config.model_copy(update=filled)
 
 
 def _fill_beliefs(tree: dict[str, Any]) -> None:

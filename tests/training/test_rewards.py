@@ -2,10 +2,12 @@
 
 import math
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
 
+from pipeline.adapters.config import RewardName
 from pipeline.generation.config import Sampling
 from pipeline.models import encode_chat
 from training.judge import IS_RIGHT, Judge
@@ -22,6 +24,10 @@ def response(question, answer, **others):
 
 def group(question, *answers):
     return [response(question, answer) for answer in answers]
+
+
+def test_every_reward_can_be_set():
+    assert set(REWARDS) == set(get_args(RewardName))
 
 
 @pytest.mark.parametrize(
