@@ -141,10 +141,12 @@ def _option_lines(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, templ
             f"model.chat_template: the template of '{config.path}' never reads {sorted(unknown)[0]!r}; {read}"
         )
     wanted = ({_THINKING: False} if _THINKING in options else {}) | config.chat_template
-    # A literal of JSON is one of Jinja, so that no value is ever read as template. Whoever renders it may still say else.
+    # A literal of JSON is one of Jinja, so that no value is ever read as template.
+    literals = {name: json.dumps(value, ensure_ascii=False) for name, value in wanted.items()}
+    # Whoever renders it may say otherwise.
     return "".join(
-        f"{{%- if not {name} is defined %}}{{%- set {name} = {json.dumps(value, ensure_ascii=False)} %}}{{%- endif %}}\n"
-        for name, value in wanted.items()
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {literal} %}}{{%- endif %}}\n"
+        for name, literal in literals.items()
     )
 
 

@@ -1,4 +1,7 @@
-"""Model cards: where an adapter, or a model merged with it, comes from and how to use it; no times, no scratch paths."""
+"""Model cards: where an adapter, or a model merged with it, comes from and how to use it.
+
+They name no times and no machine's paths.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

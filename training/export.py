@@ -36,7 +36,7 @@ from training.checkpoints import sync, writing
 from training.push import check_login, push
 from training.serving import serve_adapter, serve_model
 
-ADAPTERS: Final = tuple(name for contender in reversed(CONTENDERS) for name in contender.adapter)
+ADAPTERS: Final = tuple(name for contender in CONTENDERS for name in contender.adapter)
 _CARD: Final = "README.md"
 _ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
 _PLACE: Final = "path/to/this/folder"
@@ -275,7 +275,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--store", default="data", metavar="FOLDER", help="folder that holds store and runs (%(default)s)"
     )
-    parser.add_argument("--adapter", default=ADAPTERS[1], choices=ADAPTERS, help="which of its adapters (%(default)s)")
+    parser.add_argument(
+        "--adapter", default="distilled_adapter", choices=ADAPTERS, help="which of its adapters (%(default)s)"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="folder to write")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export there")
     parser.add_argument("--adapter-only", action="store_true", help="write the LoRA adapter with its card, not merged")
