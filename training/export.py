@@ -33,7 +33,7 @@ from pipeline.store.lock import held
 from pipeline.store.store import Run
 from training.card import TAG, Exported, Trained, render_card
 from training.checkpoints import sync, writing
-from training.push import check_login, push
+from training.push import check_target, push
 from training.serving import serve_adapter, serve_model
 
 ADAPTERS: Final = tuple(name for contender in CONTENDERS for name in contender.adapter)
@@ -58,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise ConfigError("--push asks before it uploads: give --yes where nobody can answer")
         api = HfApi() if options.push else None
         if api:
-            check_login(api, options.push)
+            check_target(api, options.push, options.public)
         run = open_store(PROJECT_ROOT / options.store).run(options.run)
         out = options.out.expanduser().resolve()
         commands = export(
             run, options.adapter, out, options.overwrite, options.adapter_only, options.dtype, options.model
         )
-        if api and not push(api, out, options.push, options.public, lambda: options.yes or _ask(), _say):
-            _say("not uploaded")
+        if api:
+            push(api, out, options.push, options.public, lambda: options.yes or _ask(), _say)
     except CurationError as error:
         _say(f"error: {error}")
         return 2

@@ -3,39 +3,43 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
+from httpx2 import HTTPError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
 
 from pipeline.errors import ConfigError, TrainingError, one_line
 
 
-def check_login(api: HfApi, repository: str) -> None:
-    """Raise ConfigError for what is no OWNER/NAME, and TrainingError where the hub knows no login."""
-    try:
-        validate_repo_id(repository)
-    except HFValidationError as error:
-        raise ConfigError(f"--push {repository}: {one_line(error)}") from error
+def check_target(api: HfApi, repository: str, public: bool) -> bool:
+    """Return whether a repository is there already.
+
+    Raises ConfigError for what is no OWNER/NAME, TrainingError without a login, where the hub does not answer, and for
+    a repository of another visibility than asked for.
+    """
+    where = f"--push {repository}"
     if repository.count("/") != 1:
-        raise ConfigError(f"--push {repository}: name it as OWNER/NAME")
+        raise ConfigError(f"{where}: name it as OWNER/NAME")
     try:
         api.whoami()
+        private = bool(api.model_info(repository).private)
+    except HFValidationError as error:
+        raise ConfigError(f"{where}: {one_line(error)}") from error
     except LocalTokenNotFoundError as error:
-        raise TrainingError(
-            "--push: there is no token of the hub: log in with 'hf auth login', or set HF_TOKEN"
-        ) from error
-    except (OSError, httpx.HTTPError) as error:
-        raise TrainingError(
-            f"--push: the hub does not answer for the login ({one_line(error)}): "
-            "log in with 'hf auth login', or export without --push"
-        ) from error
+        raise TrainingError(f"{where}: there is no token of the hub: log in with 'hf auth login'") from error
+    except RepositoryNotFoundError:
+        return False
+    except (OSError, HTTPError) as error:
+        raise TrainingError(f"{where}: {one_line(error)}: log in with 'hf auth login', or leave --push out") from error
+    if private == public:
+        there, remedy = ("private", "leave --public out") if private else ("public", "give --public")
+        raise TrainingError(f"{where}: it is there and {there}: {remedy}, or name another repository")
+    return True
 
 
 def push(
     api: HfApi, folder: Path, repository: str, public: bool, confirm: Callable[[], bool], say: Callable[[str], object]
-) -> bool:
-    """Upload a folder after showing what goes where; return whether it was wanted.
+) -> None:
+    """Upload a folder, if the user wants to after seeing what goes where.
 
     Args:
         api: The hub.
@@ -46,39 +50,23 @@ def push(
         say: Shows a line.
 
     Raises:
-        TrainingError: the hub refuses, or has the repository with another visibility.
+        ConfigError, TrainingError: as ``check_target``, or the hub refuses.
     """
-    visibility = "public" if public else "private"
+    is_there = check_target(api, repository, public)
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    kind = f"{'public, for everyone to read' if public else 'private'}, {'replacing files' if is_there else 'new'}"
+    say(f"to upload to {api.endpoint}/{repository} ({kind}):")
+    for name, size in {**dict(sorted(sizes.items())), "all": sum(sizes.values())}.items():
+        say(f"  {name:<40} {size / 1e6:>12,.3f} MB")
+    if not confirm():
+        say("not uploaded")
+        return
     try:
-        there = _visibility(api, repository)
-        if there not in (None, visibility):
-            remedy = "give --public" if there == "public" else "leave --public out"
-            raise TrainingError(f"--push {repository}: it is there and {there}: {remedy}, or name another repository")
-        files = sorted(path for path in folder.rglob("*") if path.is_file())
-        say(
-            f"to upload to {repository} on {api.endpoint}, {visibility}, "
-            + ("replacing files" if there else "new")
-            + ":"
-        )
-        for path in files:
-            say(f"  {path.relative_to(folder).as_posix():<40} {path.stat().st_size / 1e6:>12,.2f} MB")
-        say(f"  {'all':<40} {sum(path.stat().st_size for path in files) / 1e6:>12,.2f} MB")
-        if not confirm():
-            return False
-        if there is None:
+        if not is_there:
             api.create_repo(repository, private=not public)
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload exported model")
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         raise TrainingError(
-            f"--push {repository}: {one_line(error)}: the folder {folder} is whole, upload it again with "
-            f"'hf upload {repository} {folder} .'"
+            f"--push {repository}: {one_line(error)}: {folder} is whole, go on with 'hf upload {repository} {folder}'"
         ) from error
     say(f"uploaded to {api.endpoint}/{repository}")
-    return True
-
-
-def _visibility(api: HfApi, repository: str) -> str | None:
-    try:
-        return "private" if api.model_info(repository).private else "public"
-    except RepositoryNotFoundError:
-        return None
