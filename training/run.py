@@ -23,13 +23,15 @@ import torch
 from transformers import PrinterCallback, Trainer
 from transformers.utils.logging import disable_progress_bar
 
+from pipeline.adapters.config import TrainingConfig
 from pipeline.adapters.job import LOG_FILE, NOTES_FILE, TrainingJob, read_job
 from pipeline.adapters.schemas import TRAINING_LOG
 from pipeline.errors import ArtifactError, CurationError, TrainingError
+from pipeline.model_fingerprint import model_fingerprint
 from pipeline.models import load_model
 from pipeline.section import parse_section
 from pipeline.table import conform
-from training.card import render_card
+from training.card import Trained, render_card
 from training.checkpoints import Checkpoints, StepSeeds, alone, describe_run, sync, writing
 from training.checks import check_job
 from training.distributed import join, launch, leave, missing_processes, rank, tell
@@ -111,7 +113,7 @@ def train(job: TrainingJob, reporter: Reporter) -> None:
         notes = {"training_questions": n_questions, **called, **objective.notes(trainer), **guard.notes}
         with writing(job.output):
             save(trainer.model, job.output)
-            render_card(job, objective, settings, notes, log).save(job.output / "README.md")
+            render_card(_describe(job, settings, notes, log)).save(job.output / "README.md")
             pq.write_table(conform(log, TRAINING_LOG, where=LOG_FILE), job.output / LOG_FILE)
             _write_last(job.output / NOTES_FILE, notes)
     checkpoints.discard()
@@ -135,6 +137,21 @@ def save_adapter(model: Any, folder: Path, job: TrainingJob) -> None:
     adapter.target_modules = sorted(adapter.target_modules)  # a set, whose order changes from process to process
     # By default PEFT looks up the base model on the hub to learn whether its embedding was resized.
     model.save_pretrained(folder, save_embedding_layers=False)
+
+
+def _describe(job: TrainingJob, settings: TrainingConfig, notes: dict[str, Any], log: pl.DataFrame) -> Trained:
+    """Return what the model card tells of an adapter."""
+    return Trained(
+        stage=job.stage,
+        objective=job.objective,
+        model=job.model,
+        model_fingerprint=model_fingerprint(job.model),
+        lineage=job.lineage,
+        fingerprint=job.fingerprint,
+        settings=settings.material(),
+        notes=notes,
+        log=log,
+    )
 
 
 def _run(trainer: Trainer, checkpoints: Checkpoints, job: TrainingJob, reporter: Reporter) -> None:

@@ -45,7 +45,8 @@ def _collect(job: TrainingJob, writer: ArtifactWriter) -> None:
     if not (job.output / NOTES_FILE).is_file():
         raise TrainingError(f"the training process of {job.stage} left no adapter: its last lines above say why")
     writer.append("training_log", pl.read_parquet(job.output / LOG_FILE))
-    writer.notes = json.loads((job.output / NOTES_FILE).read_text(encoding="utf-8"))
+    base = job.model.model_dump(mode="json", exclude={"device"})  # for whoever merges the adapter into it
+    writer.notes = json.loads((job.output / NOTES_FILE).read_text(encoding="utf-8")) | {"model": base}
     for path in job.output.iterdir():
         if path.name not in (LOG_FILE, NOTES_FILE, CHECKPOINTS):
             shutil.copy2(path, writer.folder / path.name)

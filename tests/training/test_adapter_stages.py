@@ -98,7 +98,8 @@ def test_the_process_gets_its_job_and_its_files_become_the_artifact(spec, tmp_pa
     assert job.lineage == {name: f"digest of {name}" for name in spec.inputs}
     assert {path.name for path in tmp_path.iterdir()} == {"adapter_model.safetensors", WORK}
     assert pl.DataFrame(task.writer.tables["training_log"]).equals(LOG)
-    assert task.writer.notes == {"training_questions": 6}
+    base = {"path": task.model.path, "revision": None, "dtype": "auto", "chat_template": {}}
+    assert task.writer.notes == {"training_questions": 6, "model": base}
 
 
 @pytest.mark.parametrize(
