@@ -139,6 +139,8 @@ def export(
                 shutil.copyfile(adapter.folder / file, part / file)
         exported = Exported(merged is not None, stored, evaluation, commands(_PLACE, recorded))
         render_card(told, exported).save(part / _CARD)
+        for path in part.iterdir():
+            shutil.copymode(part / _CARD, path)  # weights by safetensors 0.8 nobody else may read, such as a server
     n_bytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     _say(f"exported {out} ({n_bytes / 1e6:,.1f} MB, {time.monotonic() - started:.0f} s)")
     return commands(str(out), base)

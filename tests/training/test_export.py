@@ -15,16 +15,18 @@ from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
 from peft import PeftModel, get_peft_model
 from safetensors import safe_open
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from pipeline.adapters.config import CeilingAdapterConfig, DistilledAdapterConfig
 from pipeline.adapters.schemas import TRAINING_LOG
+from pipeline.answers.schemas import ANSWERS
 from pipeline.digests import digest_file
 from pipeline.model_config import ModelConfig
 from pipeline.model_fingerprint import model_fingerprint
 from pipeline.models import encode_chat, load_model
 from pipeline.neurons.config import NeuronScoresConfig
-from pipeline.neurons.score import NeuronScorer
+from pipeline.neurons.score import NeuronScorer, scorable
 from pipeline.paths import PROJECT_ROOT
 from pipeline.rollouts.schemas import ROLLOUTS
 from training.export import main
@@ -175,12 +177,13 @@ def test_the_next_round_begins_with_it(bases, trained, run, tmp_path):
     config = ModelConfig(path=str(tmp_path / "out"))
     assert model_fingerprint(config) != model_fingerprint(ModelConfig(path=str(bases["untied"])))
     language_model = load_model(config)
-    rollout = {"id": "q", "sample": 0, "prompt": "x", "prompt_ids": encode_chat(language_model.tokenizer, "x")}
-    kinds = pl.DataFrame(ROLLOUTS.empty_table()).schema
-    row = dict.fromkeys(kinds) | rollout | {"response_ids": [40, 41, 1]}
-    frame = pl.DataFrame([row], schema=kinds).with_columns(answer_start=None, answer_end=None)
-    tables = NeuronScorer(language_model, NeuronScoresConfig()).score(frame)
-    assert tables["neuron_scores"]["neurons"].list.len().to_list() > [0]
+    empty = (pl.LazyFrame(pl.DataFrame(schema.empty_table())) for schema in (ROLLOUTS, ANSWERS))
+    kinds = scorable(*empty).collect_schema()
+    rollout = {"id": "q", "sample": 0, "prompt_ids": encode_chat(language_model.tokenizer, "x")}
+    row = dict.fromkeys(kinds) | rollout | {"response_ids": [40, 41, 1], "logprobs": [-1.0, -1.0, -1.0]}
+    scores = NeuronScorer(language_model, NeuronScoresConfig()).score(pl.DataFrame([row], schema=kinds))
+    [neurons] = scores.neuron_scores["neurons"]
+    assert len(neurons) > 0
 
 
 @pytest.mark.parametrize(("dtype", "options"), [("bfloat16", []), ("float32", ["--dtype", "float32"])])
@@ -204,6 +207,16 @@ def test_the_bytes_repeat_and_name_no_place(bases, trained, run, tmp_path, optio
     for path in (tmp_path / "one").glob("*"):
         assert str(tmp_path).encode() not in path.read_bytes()
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
+
+
+def test_whoever_may_read_the_card_may_read_the_weights(bases, trained, run, tmp_path):
+    trained(bases["untied"])
+    call(run, tmp_path / "out")
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    (tmp_path / "x.md").touch()
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("x.safetensors", "x.md")]
+    assert modes[0] == 0o600, "safetensors grants what the umask does: copymode in training/export.py can go"
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {modes[1]}
 
 
 def test_the_card_tells_lineage_settings_and_evaluation(bases, trained, evaluated, run, tmp_path):
