@@ -43,6 +43,12 @@ class Writer:
         self.tables[table] = conform(rows, TRAINING_LOG, where=table)
 
 
+NOTES = {
+    "training_questions": 6,
+    "model": {"path": "some/model", "revision": None, "dtype": "auto", "chat_template": {}},
+}
+
+
 def leave_adapter(command):
     """Do what the training process does to the files."""
     job = read_job(Path(command[-1]))
@@ -98,8 +104,7 @@ def test_the_process_gets_its_job_and_its_files_become_the_artifact(spec, tmp_pa
     assert job.lineage == {name: f"digest of {name}" for name in spec.inputs}
     assert {path.name for path in tmp_path.iterdir()} == {"adapter_model.safetensors", WORK}
     assert pl.DataFrame(task.writer.tables["training_log"]).equals(LOG)
-    base = {"path": task.model.path, "revision": None, "dtype": "auto", "chat_template": {}}
-    assert task.writer.notes == {"training_questions": 6, "model": base}
+    assert task.writer.notes == NOTES
 
 
 @pytest.mark.parametrize(
@@ -149,7 +154,7 @@ def test_what_a_process_has_finished_is_not_made_again(tmp_path):
         resolve(DISTILLED_ADAPTER.run)(task)
     again = task_for(DISTILLED_ADAPTER, tmp_path, launch=None)
     resolve(DISTILLED_ADAPTER.run)(again)
-    assert again.writer.notes == {"training_questions": 6}
+    assert again.writer.notes == NOTES
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == b"weights"
 
 
