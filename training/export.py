@@ -233,6 +233,8 @@ def whole(out: Path) -> Iterator[Path]:
                 os.rename(part, out)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
+                if old.exists() and not out.exists():  # cut off between the two
+                    os.rename(old, out)
             shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,5 +1,6 @@
 """A run leaves as a folder: the model that was evaluated, whole or not at all, and nowhere without a yes."""
 
+import os
 import resource
 import shlex
 import signal
@@ -29,6 +30,7 @@ from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.score import NeuronScorer, scorable
 from pipeline.paths import PROJECT_ROOT
 from pipeline.rollouts.schemas import ROLLOUTS
+from pipeline.store.lock import held
 from training.export import main
 from training.objectives.objective import lora_config
 from training.run import save_adapter
@@ -367,7 +369,7 @@ def test_a_full_disk_leaves_what_was_there(bases, trained, run, tmp_path, capsys
     assert not list(tmp_path.glob(".out*"))
 
 
-def test_an_interrupt_leaves_nothing(bases, trained, run, tmp_path, monkeypatch, capsys):
+def test_an_interrupt_leaves_nothing(bases, trained, run, tmp_path, monkeypatch):
     trained(bases["untied"])
 
     def interrupt(*_):
@@ -376,6 +378,27 @@ def test_an_interrupt_leaves_nothing(bases, trained, run, tmp_path, monkeypatch,
     monkeypatch.setattr("training.export.sync", interrupt)  # all files stand in the hidden folder
     assert call(run, tmp_path / "out") == 130
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_an_interrupt_between_two_renamings_leaves_the_earlier_export(bases, trained, run, tmp_path, monkeypatch):
+    trained(bases["untied"])
+    assert call(run, tmp_path / "out") == 0
+    before, rename = files(tmp_path), os.rename
+
+    def interrupt(source, target):
+        if source.suffix == ".part":
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr("training.export.os.rename", interrupt)
+    assert call(run, tmp_path / "out", "--overwrite", "--dtype", "bfloat16") == 130
+    assert files(tmp_path) == before
+
+
+def test_two_exports_into_one_folder(bases, trained, run, tmp_path, capsys):
+    trained(bases["untied"])
+    with held(tmp_path / ".out.part"):
+        assert "another process is exporting into" in refused(capsys, call(run, tmp_path / "out"))
 
 
 class Hub:
