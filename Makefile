@@ -32,7 +32,7 @@ export: $(VENV)/.run  ## Merge the distilled adapter of RUN into its base model,
 	@$(BIN)/python -m training.export --run $(RUN) --out $(OUT) $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.dev  ## Check format, style, types and import rules
 	$(BIN)/ruff format --check .
