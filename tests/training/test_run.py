@@ -210,7 +210,7 @@ def test_unusable_jobs_are_refused(tmp_path, content, message):
         ({"objective": "sfft"}, "objective = 'sfft' is not known, did you mean 'sft'"),
         ({"objective": "objective"}, "objective = 'objective' is not known"),
         ({"settings": {"stepz": 1}}, "settings of rival_adapter: unknown key 'stepz', did you mean 'steps'"),
-        ({"settings": {"ema_decay": 0.9}}, "settings of rival_adapter: unknown key 'ema_decay'"),
+        ({"settings": {"require_lift": "stop"}}, "settings of rival_adapter: unknown key 'require_lift'"),
         ({"settings": {"steps": 0}}, "settings of rival_adapter: steps = 0: input should be greater than"),
     ],
 )
