@@ -1,9 +1,10 @@
 """What a step of distillation costs beside TRL's own trainer for it, in time and in memory, and what it is spent on.
 
-Time: processor seconds of whole optimizer steps on the same random model, rows, contexts, adapter, batch and divergence,
-in turns whose order is reversed each time: ``training.objectives.opsd`` and TRL's stock ``SDFTTrainer``, both with the
-untouched model as teacher; and the latter with its own choice of divergence, between the 100 likeliest tokens. No token
-ends a response, so all are as long. Ratios are geometric means over the pairs, with 95 % intervals by Student's t.
+Time: processor seconds of whole optimizer steps on the same random model, rows, contexts, adapter, batch and
+divergence, in turns whose order is reversed each time: ``training.objectives.opsd`` and TRL's stock ``SDFTTrainer``,
+both with the untouched model as teacher; and the latter with its own choice of divergence, between the 100 likeliest
+tokens. No token ends a response, so all are as long. Ratios are geometric means over the pairs, with 95 % intervals by
+Student's t.
 
 Memory: by how much the resident memory of a process rises during two steps, for a small body with a vocabulary of
 150,000; a process each, ours with the vitals that a real run takes.
@@ -17,189 +18,38 @@ its wall seconds are given too.
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
-from datasets import Dataset, disable_progress_bars
+from datasets import disable_progress_bars
 from scipy import stats
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
-from trl.experimental.sdft import SDFTConfig, SDFTTrainer
 
 import training.vitals
 from benchmarks.machine import LIBRARIES, RESULTS, describe_machine, store_report
-from benchmarks.sampling import SCALE, SHAPES
-from pipeline.adapters.config import DistilledAdapterConfig
-from pipeline.adapters.job import TrainingJob
-from pipeline.model_config import ModelConfig
-from pipeline.models import LanguageModel, encode_chat
-from pipeline.prompts import TEACHER_PROMPT_TEMPLATE
-from pipeline.reference.model import CHAT_TEMPLATE
-from training import divergence
+from benchmarks.sampling import SHAPES
+from benchmarks.step_parts import Parts
+from benchmarks.trainers import DEFAULTS, NAMES, build_trainer, describe_job
 from training.checkpoints import Checkpoints
+from training.divergence import apply_head, sum_divergence
 from training.objectives import opsd
-from training.objectives.objective import lora_config, trainer_arguments
 from training.run import save_adapter
 from training.vitals import Vitals
 
-DEFAULTS = DistilledAdapterConfig()
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
 VOCABULARY = 150_000
 N_STEPS, KL_EVERY, CHECKPOINT_EVERY = 8, 4, 2
 """Of the run whose parts are measured."""
-NAMES = ("ours", "trl", "trl, top 100")
 COMPARISON, CHECKPOINT = "comparison with the base model", "checkpoint"
-
-
-def build_model(shape: dict[str, Any]) -> LanguageModel:
-    """Return a random Llama and a tokenizer of bytes, whose end token the model does not have."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        **shape, tie_word_embeddings=True, max_position_embeddings=8192, bos_token_id=None, eos_token_id=None
-    )
-    model = LlamaForCausalLM(config).eval()
-    model.model.norm.weight.data.mul_(SCALE["smollm2"])  # a nucleus as small as a trained model's
-    names = ["<|pad|>", "<|user|>", "<|assistant|>", "<|end|>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    never = "<|never|>"
-    vocabulary = {name: number for number, name in enumerate(names)} | {never: config.vocab_size}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([*names[:4], never])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token=never, padding_side="left"
-    )
-    fast.chat_template = CHAT_TEMPLATE
-    return LanguageModel(model, fast)
-
-
-def build_contexts(language_model: LanguageModel, options: argparse.Namespace) -> pl.DataFrame:
-    """Return questions with contexts, as long as the options say."""
-    n_around = len(encode_chat(language_model.tokenizer, ""))
-    n_context = options.teacher_tokens - options.prompt_tokens
-    prompts = [f"{i:03}".ljust(options.prompt_tokens - n_around, "x") for i in range(4 * DEFAULTS.micro_batch)]
-    return pl.DataFrame(
-        {"id": prompts, "prompt": prompts, "privileged_context": ["y" * n_context] * len(prompts)},
-    )
-
-
-def build_trainer(name: str, shape: dict[str, Any], options: argparse.Namespace, folder: Path, **changes: Any) -> Any:
-    """Return a trainer: "ours", "trl" with our divergence, or "trl, top 100" with TRL's."""
-    settings = DEFAULTS.model_copy(update={"max_new_tokens": options.response_tokens, **changes})
-    language_model = build_model(shape)
-    contexts = build_contexts(language_model, options)
-    job = describe_job(settings, folder)
-    if name == "ours":
-        trainer: Any = opsd.build(job, settings, contexts, language_model)
-    else:
-        own = (
-            {"distillation_mode": "full_logits", "distillation_alpha": opsd.ALPHA[settings.divergence]}
-            if name == "trl"
-            else {}
-        )
-        trainer = SDFTTrainer(
-            model=language_model.model,
-            args=trainer_arguments(
-                SDFTConfig,
-                job,
-                settings,
-                language_model,
-                num_generations=1,
-                teacher_model_kind=settings.teacher,
-                teacher_prompt_template=TEACHER_PROMPT_TEMPLATE,
-                max_prompt_length=None,
-                max_completion_length=settings.max_new_tokens,
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                **own,
-            ),
-            train_dataset=Dataset.from_list(
-                [
-                    {**row, "prompt": [{"role": "user", "content": row["prompt"]}]}
-                    for row in contexts.iter_rows(named=True)
-                ]
-            ),
-            processing_class=language_model.tokenizer,
-            peft_config=lora_config(settings),
-        )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def describe_job(settings: DistilledAdapterConfig, folder: Path) -> TrainingJob:
-    """Return the job that a trainer is built for."""
-    return TrainingJob(
-        objective="opsd",
-        stage="distilled_adapter",
-        model=ModelConfig(path="random"),
-        settings=settings.model_dump(mode="json"),
-        inputs={},
-        output=folder,
-        lineage={},
-        fingerprint="",
-    )
-
-
-class Parts(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
-    """Processor and wall seconds of the parts of optimizer steps, each without the parts within it."""
-
-    def __init__(self, trainer: Any) -> None:
-        """Watch a trainer; to be made after its other callbacks."""
-        self.seconds: dict[str, Any] = defaultdict(lambda: np.zeros(2))
-        self.times: dict[str, int] = defaultdict(int)
-        self.lengths: list[float] = []
-        self._now, self._since = "outside", self._clocks()
-        trainer.add_callback(self)
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Start a step."""
-        self._enter("rest")
-        self.times["rest"] += 1
-
-    def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
-        """End a step, which is logged last."""
-        self._enter("outside")
-        self.lengths += [logs["completions/mean_length"]] if "loss" in logs else []
-
-    def around(self, owner: Any, attribute: str, part: Callable[[], str]) -> None:
-        """Count what a function or method spends for the part that ``part`` names when it is called."""
-        function = getattr(owner, attribute)
-
-        def timed(*given: Any, **named: Any) -> Any:
-            outer = self._enter(here := part())
-            self.times[here] += 1
-            try:
-                return function(*given, **named)
-            finally:
-                self._enter(outer)
-
-        setattr(owner, attribute, timed)
-
-    def step(self) -> float:
-        """Return the processor seconds of all steps so far."""
-        return sum(float(spent[0]) for part, spent in self.seconds.items() if part != "outside")
-
-    def _enter(self, part: str) -> str:
-        left, now = self._now, self._clocks()
-        self.seconds[left] += now - self._since
-        self._now, self._since = part, now
-        return left
-
-    @staticmethod
-    def _clocks() -> Any:
-        return np.array([time.process_time(), time.perf_counter()])
 
 
 def compare_time(shape: dict[str, Any], options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -218,7 +68,7 @@ def compare_time(shape: dict[str, Any], options: argparse.Namespace, folder: Pat
     del turns[0]
     return {
         "n": len(turns),
-        "cpu_seconds_per_step": {name: median(turn[name] for turn in turns) for name in NAMES},
+        "cpu_seconds_per_step": {name: statistics.median(turn[name] for turn in turns) for name in NAMES},
         "ratios": {f"ours / {name}": ratio([turn["ours"] / turn[name] for turn in turns]) for name in NAMES[1:]},
     }
 
@@ -287,17 +137,17 @@ def measure_parts(shape: dict[str, Any], options: argparse.Namespace, folder: Pa
 
 
 def entropy_seconds(trainer: Any, options: argparse.Namespace) -> float:
-    """Return the processor seconds that the entropies add to a step's divergence, a median of as many as timed turns."""
+    """Return the processor seconds that the entropies add to a step's divergence, a median."""
     base = trainer.model.get_base_model()
     states = torch.randn(2, DEFAULTS.trajectories_per_step * options.response_tokens, base.config.hidden_size)
 
     def spend(entropies: list[torch.Tensor] | None) -> float:
         start = time.process_time()
-        divergence.sum_divergence(*states, partial(divergence.apply_head, base), 1.0, None, entropies)
+        sum_divergence(*states, partial(apply_head, base), 1.0, None, entropies)
         return time.process_time() - start
 
     spend([])  # warms up
-    return median(spend([]) - spend(None) for _ in range(options.repeats))
+    return statistics.median(spend([]) - spend(None) for _ in range(options.repeats))
 
 
 def measure_memory(options: argparse.Namespace) -> dict[str, int]:
@@ -335,7 +185,7 @@ def compare_memory(options: argparse.Namespace) -> dict[str, Any]:
                 text=True,
             )
             found[name].append(json.loads(done.stdout.splitlines()[-1])["rise"])
-    rise = {name: median(values) for name, values in found.items()}
+    rise = {name: statistics.median(values) for name, values in found.items()}
     return {
         "n": options.memory_repeats,
         "vocabulary": VOCABULARY,
@@ -356,7 +206,7 @@ def main() -> None:
         ("response-tokens", 64, "of each response"),
         ("memory-response-tokens", 128, "of each response, where memory is measured"),
         ("repeats", 8, "timed turns"),
-        ("memory-repeats", 3, "processes of each trainer"),
+        ("memory-repeats", 3, "processes for each trainer"),
         ("threads", 1, "of the processor"),
     ]:
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (%(default)s)")
