@@ -49,6 +49,7 @@ bench: $(VENV)/.dev  ## Measure costs, and compare rules, builders and rivals (a
 	$(BIN)/python -m benchmarks.scoring
 	$(BIN)/python -m benchmarks.scoring_stage
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.retrieval
 	$(BIN)/python -m benchmarks.increments
 	$(BIN)/python -m benchmarks.overhead
