@@ -75,7 +75,8 @@ def sum_divergence(
         head: Takes hidden states ``[n, D]`` to logits ``[n, V]``, each by itself; none of its weights is trained.
         alpha: TRL's ``distillation_alpha``: 1 is KL(student, teacher), 0 KL(teacher, student), 0.5 Jensen-Shannon.
         top_k: Where given, the divergence is over the student's k likeliest tokens and one bucket for all others, the
-            support of TRL's ``compute_topk_self_distillation_loss``: never more than over the whole vocabulary.
+            support of SDPO (arXiv 2601.20802) and of TRL's ``compute_topk_self_distillation_loss`` with
+            ``distillation_add_tail``: never more than over the whole vocabulary.
         entropies: Where given, receives the entropies of the student's next token, a tensor for each chunk (nats).
     """
     return _SumDivergence.apply(student, teacher, head, alpha, top_k, entropies)

@@ -1,6 +1,6 @@
 """Which tokens of the student's responses count in the loss of distillation."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,12 +16,21 @@ _ANSWER_TOKENS = "training.answer_tokens:answer_tokens"
 class LossMask:
     """Chooses by the settings ``loss_on``, ``loss_tokens`` and ``truncated``; all response tokens by default."""
 
-    def __init__(self, job: TrainingJob, settings: DistillationConfig, language_model: LanguageModel) -> None:
-        """Read what the choice needs; raises ArtifactError where that is the pool and it is not there."""
+    def __init__(
+        self,
+        job: TrainingJob,
+        settings: DistillationConfig,
+        language_model: LanguageModel,
+        orders: Mapping[str, Sequence[int]],
+    ) -> None:
+        """Read what the choice needs; raises ArtifactError where that is the pool and it is not there.
+
+        ``orders`` are the indices of the options at each letter, of questions that are not asked in the pool's order.
+        """
         self._settings = settings
         self._stop_ids: Collection[int] = language_model.stop_ids
         by_answer = settings.loss_on == "answer"
-        self._find = resolve(_ANSWER_TOKENS)(job, language_model.tokenizer) if by_answer else None
+        self._find = resolve(_ANSWER_TOKENS)(job, language_model.tokenizer, orders) if by_answer else None
 
     def __call__(self, keys: Sequence[str], prompts: Tensor, responses: Tensor, mask: Tensor) -> Tensor:
         """Return the mask of the tokens that count, ``[B, T]``.

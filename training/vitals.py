@@ -81,7 +81,7 @@ class Vitals(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         accelerator, logged = self._trainer.accelerator, self._trainer._metrics["train"]
         sums = accelerator.reduce(self._sums.to(accelerator.device), "sum")
         entropy, n_tokens, divergence, n_compared = sums.tolist()
-        logged["entropy"] = [entropy / max(n_tokens, 1)]
+        logged["entropy"] = [entropy / n_tokens] if n_tokens else []  # TRL logs no mean of nothing
         if n_compared:
             logged["kl_to_base"] = [divergence / n_compared]
         if every := gather_object(self._responses):

@@ -1,5 +1,7 @@
 """The chunked divergence against its formula, the head against models' own logits, and what stands at once."""
 
+import math
+
 import pytest
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -46,7 +48,7 @@ def build(family, **settings):
 
 def by_formula(student, teacher, name):
     p, q = student.log_softmax(-1), teacher.log_softmax(-1)
-    m = ((p.exp() + q.exp()) / 2).log()
+    m = torch.logaddexp(p, q) - math.log(2)
     kl = lambda a, b: (a.exp() * (a - b)).sum()  # noqa: E731
     return {"reverse_kl": kl(p, q), "forward_kl": kl(q, p), "jsd": (kl(p, m) + kl(q, m)) / 2}[name]
 
@@ -72,15 +74,13 @@ def naive(student, teacher, name, k):
     """The divergence of one token after another in float64, of the student's k likeliest tokens and all others."""
     total = 0
     for s, t in zip(student.double(), teacher.double(), strict=True):
-        p, q = s.softmax(-1), t.softmax(-1)
+        p, q = s.log_softmax(-1), t.log_softmax(-1)
         if k and k < len(p):
             likeliest = p.topk(k).indices
             others = torch.ones_like(p, dtype=torch.bool)
             others[likeliest] = False
-            p, q = (torch.cat([side[likeliest], side[others].sum()[None]]) for side in (p, q))
-        m = (p + q) / 2
-        kl = lambda a, b: torch.where(a > 0, a * (a / b).log(), torch.zeros_like(a)).sum()  # noqa: E731
-        total = total + {"reverse_kl": kl(p, q), "forward_kl": kl(q, p), "jsd": (kl(p, m) + kl(q, m)) / 2}[name]
+            p, q = (torch.cat([side[likeliest], side[others].logsumexp(-1)[None]]) for side in (p, q))
+        total = total + by_formula(p, q, name)
     return total
 
 
@@ -105,22 +105,24 @@ def test_fewer_tokens_told_apart_never_diverge_more(name):
     assert found == sorted(found)
 
 
-@pytest.mark.parametrize("k", [None, 4])
+@pytest.mark.parametrize("sure", [80.0, 1_000.0])
+@pytest.mark.parametrize("k", [None, 1, 4, 40, V])
 @pytest.mark.parametrize("name", ALPHA)
-def test_masked_and_extreme_logits_give_numbers(name, k):
+def test_masked_and_extreme_logits_are_the_naive_computation_s_without_the_masked_ones(name, k, sure):
     generator = torch.Generator().manual_seed(4)
     student, teacher = torch.randn(2, 6, V, generator=generator)
     student[:, 40:] = teacher[:, 40:] = -torch.inf  # a padded vocabulary
-    student[0, 0], teacher[0, 0] = 80.0, 75.0
-    student[1, 1], teacher[1, 2] = 60.0, 60.0  # sure of different tokens
+    student[0, 0], teacher[0, 0] = sure, sure - 5  # sure of the same token
+    student[1, 1], teacher[1, 2] = sure, sure  # of different ones
+    student[2, 3], teacher[3, 3] = sure, sure  # one alone
     student.requires_grad_()
+    expected = naive(student[:, :40], teacher[:, :40], name, k)
+    (expected_gradient,) = torch.autograd.grad(expected, student)
     own = sum_divergence(student, teacher, lambda logits: logits, ALPHA[name], k)
     (gradient,) = torch.autograd.grad(own, student)
-    assert own.isfinite()
-    assert gradient.isfinite().all()
+    assert float(own.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert torch.allclose(gradient, expected_gradient.float(), rtol=1e-3, atol=1e-4)
     assert (gradient[:, 40:] == 0).all()
-    trimmed = naive(student[:, :40], teacher[:, :40], name, k)
-    assert float(own.detach()) == pytest.approx(float(trimmed.detach()), rel=1e-3)
 
 
 def test_trl_has_no_number_for_masked_tokens():
@@ -173,8 +175,9 @@ class LivingLogits(TorchDispatchMode):
         return result
 
 
+@pytest.mark.parametrize("k", [None, 5])
 @pytest.mark.parametrize(("name", "copies"), [("reverse_kl", 9), ("forward_kl", 9), ("jsd", 16)])
-def test_no_more_than_a_chunk_s_logits_ever_stand(monkeypatch, name, copies):
+def test_no_more_than_a_chunk_s_logits_ever_stand(monkeypatch, name, copies, k):
     monkeypatch.setattr(training.divergence, "CHUNK_TOKENS", 8)
     model = build("qwen3").requires_grad_(False)
     peaks = {}
@@ -182,6 +185,6 @@ def test_no_more_than_a_chunk_s_logits_ever_stand(monkeypatch, name, copies):
         student, teacher = torch.randn(2, n_tokens, D, generator=torch.Generator().manual_seed(n_tokens))
         student.requires_grad_()
         with LivingLogits() as logits:
-            sum_divergence(student, teacher, lambda hidden: apply_head(model, hidden), ALPHA[name]).backward()
+            sum_divergence(student, teacher, lambda hidden: apply_head(model, hidden), ALPHA[name], k).backward()
         peaks[n_tokens] = logits.peak
     assert 0 < peaks[80] == peaks[8] <= copies * 8 * V

@@ -20,7 +20,7 @@ def mask_of(tiny, tmp_path, job_for):
     inputs = {"pool": tmp_path / "pool"}
     put(inputs["pool"] / "pool.parquet", POOL, [QUESTION])
 
-    def mask(texts, inputs=inputs, **settings):
+    def mask(texts, inputs=inputs, orders=None, **settings):
         section = DistilledAdapterConfig(**settings)
         job = job_for("opsd", tmp_path / "output", section, inputs=inputs)
         rows = [tiny.tokenizer.encode(text, add_special_tokens=False) for text in texts]
@@ -28,7 +28,7 @@ def mask_of(tiny, tmp_path, job_for):
         ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
         is_token = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
         prompts = torch.tensor([encode_chat(tiny.tokenizer, "Which?\nA. red\nB. green")] * len(rows))
-        counts = LossMask(job, section, tiny)(["q"] * len(rows), prompts, ids, is_token)
+        counts = LossMask(job, section, tiny, orders or {})(["q"] * len(rows), prompts, ids, is_token)
         assert counts.shape == ids.shape
         assert not (counts & ~is_token.bool()).any()
         return [tiny.tokenizer.decode(row[kept.bool()]) for row, kept in zip(ids, counts, strict=True)]
@@ -57,6 +57,14 @@ def test_the_tokens_of_the_answer_only(mask_of):
     texts = [WHOLE, CUT, "The answer is red.<|end|>", "A or B<|end|>"]
     assert mask_of(texts, loss_on="answer") == ["B", "", "red", ""]
     assert mask_of(texts, loss_on="answer", loss_tokens=2) == ["B", "", "re", ""]
+
+
+def test_letters_are_read_in_the_order_that_the_prompt_shows(mask_of):
+    """In another order letter and text contradict each other, and no answer is read."""
+    pool, other = "Answer: A. red<|end|>", "Answer: A. green<|end|>"
+    assert mask_of([pool, other], loss_on="answer") == ["A", ""]
+    assert mask_of([pool, other], loss_on="answer", orders={"q": [0, 1]}) == ["", "A"]
+    assert mask_of([pool, other], loss_on="answer", orders={"another": [0, 1]}) == ["A", ""]
 
 
 def test_answers_cannot_be_read_without_the_questions(mask_of):

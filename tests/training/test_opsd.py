@@ -17,6 +17,7 @@ from training.checks import check_job
 from training.objectives.opsd import build, check_lengths
 from training.sampling import sample_responses
 from training.teacher import LowRank
+from training.vitals import Vitals
 
 SETTINGS = DistilledAdapterConfig(
     steps=3, trajectories_per_step=4, micro_batch=2, learning_rate=1e-2, max_new_tokens=5, temperature=0.7, top_p=1.0
@@ -151,6 +152,43 @@ def test_loss_weighs_tokens_alike_however_the_step_is_split(trainer_for):
     whole = trainer.compute_loss(trainer.model, inputs)
     parts = [trainer.compute_loss(trainer.model, part) for part in split_tensor_dict(inputs, 2)]
     assert float(sum(parts).detach()) == pytest.approx(float(whole.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 4])
+def test_loss_is_the_mean_over_the_tokens_that_count_of_the_whole_step(trainer_for, micro_batch):
+    """Of one response none count, of one all, of the others the first two; by hand, token by token."""
+    trainer = trainer_for(teacher="base", micro_batch=micro_batch)
+    random_student(trainer)
+    chosen = [0, 5, 2, 2]
+    trainer.loss_mask = lambda keys, _prompts, _responses, mask: torch.stack(
+        [mask[row] * (torch.arange(mask.shape[1]) < chosen[row]) for row in range(len(keys))]
+    )
+    inputs = step_inputs(trainer)
+    counted = []
+    for row in range(4):
+        prompt, ids = (
+            inputs[name][row][inputs[f"{name[:-4]}_mask"][row].bool()] for name in ("prompt_ids", "completion_ids")
+        )
+        told = inputs["teacher_input_ids"][row][inputs["teacher_attention_mask"][row].bool()]
+        with torch.no_grad():
+            p = trainer.model(torch.cat([prompt, ids])[None]).logits[0, -len(ids) - 1 : -1].double().log_softmax(-1)
+            with trainer.model.disable_adapter():
+                q = trainer.model(told[None]).logits[0, -len(ids) - 1 : -1].double().log_softmax(-1)
+        counted.append((p.exp() * (p - q)).sum(-1)[: chosen[row]])
+    assert sum(map(len, counted)) > 5
+    parts = split_tensor_dict(inputs, 4 // micro_batch)
+    loss = sum(float(trainer.compute_loss(trainer.model, part).detach()) for part in parts)
+    assert loss == pytest.approx(float(torch.cat(counted).mean()), rel=1e-4)
+
+
+def test_steps_in_which_no_token_counts_have_no_loss_and_leave_the_weights(trainer_for):
+    trainer = trainer_for(max_new_tokens=1, truncated="drop")
+    before = {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
+    trainer.add_callback(Vitals(trainer, kl_every=1))
+    trainer.train()
+    steps = trainer.state.log_history[:3]
+    assert [(step["loss"], step["grad_norm"], "entropy" in step) for step in steps] == [(0, 0, False)] * 3
+    assert all(torch.equal(p, before[name]) for name, p in trainer.model.named_parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("kind", ["base", "live", "ema"])

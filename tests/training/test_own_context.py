@@ -36,8 +36,8 @@ def job(tmp_path, job_for, tiny):
         labels.append({"id": key, "vote_share": share, **label})
         for sample, (response, answer) in enumerate(samples):
             ids = tiny.tokenizer.encode(f"{response}<|end|>", add_special_tokens=False)
-            row = {"id": key, "sample": sample, "prompt": f"{key}?", "response": response, "response_ids": ids}
-            rollouts.append(row)
+            row = {"id": key, "sample": sample, "prompt": f"{key}?", "permutation": [sample]}
+            rollouts.append(row | {"response": response, "response_ids": ids})
             answers.append({"id": key, "sample": sample, "answer": answer, "answer_index": None})
     put(inputs["rollouts"] / "rollouts.parquet", ROLLOUTS, rollouts)
     put(inputs["answers"] / "answers.parquet", ANSWERS, answers)
@@ -59,20 +59,27 @@ def told(key, response):
 def test_the_teacher_is_told_the_representative_of_the_question_s_own_majority(job):
     rows = opsd_majority.read(job("opsd_majority")[1]).collect()
     assert rows.rows() == [
-        ("both", "both?", told("both", "so: red")),
-        ("united", "united?", told("united", "ah red")),
-        ("unsure", "unsure?", told("unsure", "red")),
+        ("both", "both?", [0], told("both", "so: red")),
+        ("united", "united?", [1], told("united", "ah red")),
+        ("unsure", "unsure?", [0], told("unsure", "red")),
     ]
 
 
 def test_the_shortest_that_agrees_teaches_the_longest_that_disagrees(job, tiny):
     rows = u_opsd.read(job("u_opsd", min_consistency=0.4)[1]).collect()
-    assert rows.select("id", "prompt", "privileged_context").rows() == [("both", "both?", told("both", "red"))]
+    expected = ("both", "both?", [2], told("both", "red"))  # asked as the response that is learnt was
+    assert rows.select("id", "prompt", "permutation", "privileged_context").rows() == [expected]
     assert tiny.tokenizer.decode(rows["response_ids"][0], skip_special_tokens=True) == "why not: blue"
     below = u_opsd.read(job("u_opsd", min_consistency=0.3)[1]).collect()
     assert below["id"].to_list() == ["both", "unsure"]
     assert tiny.tokenizer.decode(below["response_ids"][1], skip_special_tokens=True) == "teal it is"
     assert u_opsd.read(job("u_opsd", min_consistency=0.9)[1]).collect().is_empty()
+
+
+def test_the_share_is_of_all_rollouts_and_may_just_be_reached(job):
+    """Of five rollouts two agree and one states no answer: 2 / 5, not 2 / 4."""
+    for share, found in ((0.4, ["both"]), (0.41, [])):
+        assert u_opsd.read(job("u_opsd", min_consistency=share)[1]).collect()["id"].to_list() == found
 
 
 def test_stored_responses_are_learnt_along_and_what_was_left_out_is_counted(job, tiny_folder, tiny_config):
@@ -90,15 +97,35 @@ def test_stored_responses_are_learnt_along_and_what_was_left_out_is_counted(job,
         for row, kept in zip(i["completion_ids"], i["loss_mask"], strict=True)
     }
     assert learnt == {tuple(ids) for ids in stored.values()}
-    assert trainer.notes["questions_left_out"] == len(QUESTIONS) - 1 - rows.height
+    assert trainer.notes["questions_below_consistency"] == 1  # tied
+    assert trainer.notes["questions_without_disagreement"] == 1  # united
     assert all(entry["loss"] > 0 for entry in trainer.state.log_history if "loss" in entry)
 
 
 def test_too_few_are_refused_with_what_they_should_be(job, tiny_config):
-    settings, made = job("u_opsd", min_consistency=0.9)
     model = load_model(tiny_config)
-    with pytest.raises(TrainingError, match="0 training questions with a response that disagrees are fewer"):
-        check_job(made.stage, settings, model, u_opsd.read(made).collect().height, u_opsd.OBJECTIVE.rows)
+    for share, message in ((0.9, "there are no {}"), (0.4, "1 {} are fewer")):
+        settings, made = job("u_opsd", min_consistency=share)
+        n_rows, rows = u_opsd.read(made).collect().height, "training questions with a response that disagrees"
+        with pytest.raises(TrainingError, match=message.format(rows)):
+            check_job(made.stage, settings, model, n_rows, u_opsd.OBJECTIVE.rows)
+
+
+@pytest.mark.parametrize(
+    ("objective", "module", "remedy"),
+    [
+        ("opsd_majority", opsd_majority, "lower rival_adapter.max_new_tokens or rollouts.max_new_tokens"),
+        ("u_opsd", u_opsd, "lower rollouts.max_new_tokens"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused_with_the_settings_of_its_rollouts(
+    job, tiny_config, objective, module, remedy
+):
+    settings, made = job(objective, min_consistency=0.3)
+    model = load_model(tiny_config)
+    model.model.config.max_position_embeddings = 30
+    with pytest.raises(TrainingError, match=f"exceed the model's 30 positions: {remedy}$"):
+        module.OBJECTIVE.build(made, settings, module.read(made).collect(), model)
 
 
 def test_settings_of_other_objectives_do_not_count():

@@ -94,7 +94,7 @@ def test_a_job_leaves_its_files_and_says_nothing_but_its_progress(runs):
     own = {
         "opsd": {"teacher_error_bound"},
         "opsd_majority": {"teacher_error_bound"},
-        "u_opsd": {"teacher_error_bound", "questions_left_out"},
+        "u_opsd": {"teacher_error_bound", "questions_below_consistency", "questions_without_disagreement"},
         "gold_context": {"teacher_error_bound"},
         "sft": {"training_responses", "questions_without_target"},
     }

@@ -136,17 +136,21 @@ def build(
     contexts: pl.DataFrame,
     language_model: LanguageModel,
     kind: Callable[..., OPSDTrainer] = OPSDTrainer,
+    remedy: str | None = None,
 ) -> OPSDTrainer:
     """Return a trainer, of the class ``kind``, for rows with columns ``id``, ``prompt`` and ``privileged_context``.
 
-    Raises TrainingError for a prompt that is too long, and for a model whose logits cannot be taken in chunks.
+    A column ``permutation`` has the index of the option at each letter of the prompt, where that is not the pool's.
+    Raises TrainingError for a prompt that is too long, naming the settings to lower (``remedy``; by default those of
+    worked examples), and for a model whose logits cannot be taken in chunks.
     """
-    check_lengths(job.stage, settings, language_model, contexts)
+    check_lengths(job.stage, settings, language_model, contexts, remedy)
     check_head(language_model.model)
     disable_dropout_in_model(language_model.model)
     rows = contexts.select("id", "prompt", "privileged_context").rows()
+    orders = dict(contexts.select("id", "permutation").iter_rows()) if "permutation" in contexts.columns else {}
     return kind(
-        loss_mask=LossMask(job, settings, language_model),
+        loss_mask=LossMask(job, settings, language_model, orders),
         top_k=settings.top_k,
         model=language_model.model,
         args=trainer_arguments(
@@ -180,18 +184,22 @@ def build(
 
 
 def check_lengths(
-    stage: str, settings: DistillationConfig, language_model: LanguageModel, contexts: pl.DataFrame
+    stage: str,
+    settings: DistillationConfig,
+    language_model: LanguageModel,
+    contexts: pl.DataFrame,
+    remedy: str | None = None,
 ) -> None:
-    """Raise TrainingError, naming the stage's setting, when a teacher's prompt and response exceed the positions."""
+    """Raise TrainingError, naming the settings to lower, when a teacher's prompt and response exceed the positions."""
     # The student's prompt is part of the teacher's, so the teacher's length is the one that counts.
     for row in contexts.iter_rows(named=True):
         text = render_teacher_prompt(row["privileged_context"], row["prompt"])
         n_tokens = len(encode_chat(language_model.tokenizer, text))
         if n_tokens + settings.max_new_tokens > language_model.max_length:
             raise TrainingError(
-                f"question {row['id']}: a teacher prompt of {n_tokens} tokens and {stage}.max_new_tokens = "
+                f"question {row['id']}: a teacher prompt of {n_tokens} tokens and a response of up to "
                 f"{settings.max_new_tokens} exceed the model's {language_model.max_length} positions: "
-                "lower max_new_tokens or teacher_contexts.max_teacher_tokens"
+                f"lower {remedy or f'{stage}.max_new_tokens or teacher_contexts.max_teacher_tokens'}"
             )
 
 

@@ -6,6 +6,7 @@ its place. All else is as in ``opsd``; questions without a majority are left out
 Pinned by ``tests/training/test_own_context.py``.
 """
 
+from functools import partial
 from typing import Final
 
 import polars as pl
@@ -24,12 +25,12 @@ INPUTS: Final = ("pool", "rollouts", "pseudo_labels", "curated_subset")
 
 
 def read(job: TrainingJob) -> pl.LazyFrame:
-    """Return ``id``, ``prompt`` and ``privileged_context`` of the selected questions with a majority, by id."""
+    """Return what ``opsd.build`` takes, of the selected questions with a majority, by id; asked as the rollout was."""
     selected = scan_input(job, "curated_subset", CURATED_SUBSET).filter("selected")
     shown = scan_input(job, "pseudo_labels", PSEUDO_LABELS).select("id", sample="representative").drop_nulls()
-    rollouts = scan_input(job, "rollouts", ROLLOUTS).select("id", "sample", "prompt", "response")
+    rollouts = scan_input(job, "rollouts", ROLLOUTS).select("id", "sample", "prompt", "permutation", "response")
     rows = rollouts.join(shown, on=["id", "sample"], how="semi").join(selected, on="id", how="semi").sort("id")
-    return rows.select("id", "prompt", privileged_context=told())
+    return rows.select("id", "prompt", "permutation", privileged_context=told())
 
 
 def told() -> pl.Expr:
@@ -46,7 +47,7 @@ OBJECTIVE: Final = Objective(
     section=RivalAdapterConfig,
     inputs=INPUTS,
     read=read,
-    build=opsd.build,
+    build=partial(opsd.build, remedy="rival_adapter.max_new_tokens or rollouts.max_new_tokens"),
     notes=opsd.OBJECTIVE.notes,
     rows="training questions with a majority",
 )

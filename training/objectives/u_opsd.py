@@ -1,11 +1,15 @@
 """Unsupervised on-policy self-distillation (u-OPSD, arXiv 2608.06296): of a question's rollouts, one teaches another.
 
-Where the majority is consistent enough, the teacher is told the shortest rollout that agrees with it and is distilled
-into the prefixes of the longest one that disagrees, a rollout of the untouched model: nothing is sampled here. Length
-is counted in tokens; of equal ones the first counts.
+As published: the answer with most votes must have a share of at least ``min_consistency`` of all rollouts; the teacher
+is told the shortest rollout that states it (abstract; the text has the longest, and finds little between them) and is
+distilled into the prefixes of the longest rollout that states another answer. A rollout without an answer is on neither
+side. Questions below the share teach nothing, nor do those without a rollout that disagrees; both are left out and
+counted in the notes. Length is counted in tokens; of equal ones the first counts.
 
-**Choices**, where the source is silent: a rollout that states no answer neither agrees nor disagrees; questions without
-a majority of ``min_consistency`` or without a rollout that disagrees are left out, and counted in the notes.
+Where this differs: the rollouts are the stored ones, of the untouched model, so nothing is sampled while it trains; a
+tie of leading answers is no majority (published: one is drawn); divergence and teacher are settings as of all
+distillation. The published ones are ``divergence=forward_kl``, whose terms are clipped there and not here, and
+``teacher=base``, which ``ema`` beat.
 
 Pinned by ``tests/training/test_own_context.py``.
 """
@@ -30,9 +34,9 @@ from training.targets import agrees
 class StoredResponseTrainer(opsd.OPSDTrainer):
     """Distils into responses that stand already."""
 
-    def __init__(self, responses: dict[str, list[int]], n_selected: int, **named: Any) -> None:
-        """Take the response (token ids) to each question, and how many questions were selected."""
-        self._responses, self._n_selected = responses, n_selected
+    def __init__(self, responses: dict[str, list[int]], left_out: dict[str, int], **named: Any) -> None:
+        """Take the response (token ids) to each question, and how many questions are left out, by the reason."""
+        self._responses, self._left_out = responses, left_out
         super().__init__(**named)
 
     def _generate(self, prompt_ids: list[list[int]]) -> tuple[list[list[int]], list[list[int]]]:
@@ -41,30 +45,34 @@ class StoredResponseTrainer(opsd.OPSDTrainer):
     @property
     def notes(self) -> dict[str, Any]:
         """What is said of the training."""
-        return {"questions_left_out": self._n_selected - len(self._responses), **opsd.OBJECTIVE.notes(self)}
+        return {**self._left_out, **opsd.OBJECTIVE.notes(self)}
 
 
 def read(job: TrainingJob) -> pl.LazyFrame:
-    """Return ``id``, ``prompt``, ``privileged_context`` and ``response_ids`` of the questions that can teach, by id."""
+    """Return what ``opsd.build`` takes and ``response_ids``, of the questions that can teach, by id."""
+    stated = scan_input(job, "answers", ANSWERS).filter(pl.col("answer").is_not_null())
+    sides = stated.join(_consistent(job), on="id").select("id", "sample", agrees=agrees())
+    columns = ("id", "sample", "prompt", "permutation", "response", "response_ids")
+    rollouts = scan_input(job, "rollouts", ROLLOUTS).select(columns).join(sides, on=["id", "sample"])
+    length = pl.col("response_ids").list.len().cast(pl.Int64)
+    by_length = rollouts.with_columns(rank=pl.when("agrees").then(length).otherwise(-length))
+    ends = by_length.sort("id", "agrees", "rank", "sample").group_by("id", "agrees", maintain_order=True).first()
+    teaching = ends.filter("agrees").select("id", privileged_context=opsd_majority.told())
+    taught = ends.filter(~pl.col("agrees")).join(teaching, on="id").sort("id")
+    return taught.select("id", "prompt", "permutation", "privileged_context", "response_ids")
+
+
+def _selected(job: TrainingJob) -> pl.LazyFrame:
+    return scan_input(job, "curated_subset", CURATED_SUBSET).filter("selected")
+
+
+def _consistent(job: TrainingJob) -> pl.LazyFrame:
+    """Return ``id`` and majority of the selected questions that have one of ``min_consistency``."""
     settings = RivalAdapterConfig.model_validate(job.settings)
-    selected = scan_input(job, "curated_subset", CURATED_SUBSET).filter("selected")
     majority = scan_input(job, "pseudo_labels", PSEUDO_LABELS).filter(
         pl.col("representative").is_not_null(), pl.col("vote_share") >= settings.min_consistency
     )
-    stated = scan_input(job, "answers", ANSWERS).filter(pl.col("answer").is_not_null())
-    sides = stated.join(majority.select("id", "pseudo_answer", "pseudo_index"), on="id").select(
-        "id", "sample", agrees=agrees()
-    )
-    rollouts = scan_input(job, "rollouts", ROLLOUTS).select("id", "sample", "prompt", "response", "response_ids")
-    rollouts = rollouts.join(selected, on="id", how="semi").join(sides, on=["id", "sample"])
-    length = pl.col("response_ids").list.len()
-    by_length = rollouts.with_columns(
-        rank=pl.when("agrees").then(length.cast(pl.Int64)).otherwise(-length.cast(pl.Int64))
-    )
-    ends = by_length.sort("id", "agrees", "rank", "sample").group_by("id", "agrees", maintain_order=True).first()
-    teaching = ends.filter("agrees").select("id", privileged_context=opsd_majority.told())
-    taught = ends.filter(~pl.col("agrees")).select("id", "prompt", "response_ids")
-    return taught.join(teaching, on="id").sort("id").select("id", "prompt", "privileged_context", "response_ids")
+    return majority.join(_selected(job), on="id", how="semi").select("id", "pseudo_answer", "pseudo_index")
 
 
 def build(
@@ -72,13 +80,17 @@ def build(
 ) -> StoredResponseTrainer:
     """Return a trainer for rows that ``read`` returns; raises TrainingError as distillation does."""
     responses = dict(rows.select("id", "response_ids").iter_rows())
-    selected = scan_input(job, "curated_subset", CURATED_SUBSET).filter("selected").select(pl.len()).collect().item()
+    n_selected, n_consistent = (int(part(job).select(pl.len()).collect().item()) for part in (_selected, _consistent))
+    left_out = {
+        "questions_below_consistency": n_selected - n_consistent,
+        "questions_without_disagreement": n_consistent - len(responses),
+    }
     longest = settings.model_copy(update={"max_new_tokens": max(map(len, responses.values()))})
 
     def kind(**named: Any) -> StoredResponseTrainer:
-        return StoredResponseTrainer(responses, selected, **named)
+        return StoredResponseTrainer(responses, left_out, **named)
 
-    trainer = opsd.build(job, longest, rows, language_model, kind)
+    trainer = opsd.build(job, longest, rows, language_model, kind, remedy="rollouts.max_new_tokens")
     assert isinstance(trainer, StoredResponseTrainer)
     return trainer
 
