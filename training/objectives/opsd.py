@@ -80,8 +80,8 @@ class OPSDTrainer(SDFTTrainer):  # type: ignore[misc]  # trl is untyped
         )
         # Of all processes, by their number, because their gradients are averaged; one per row, because TRL splits every
         # tensor by rows.
-        n_tokens = self.accelerator.reduce(mask.sum(), "sum") / self.accelerator.num_processes
-        batch["n_step_tokens"] = n_tokens.clamp(min=1).expand(len(mask))
+        n_tokens = self.accelerator.reduce(mask.sum(), "sum").clamp(min=1) / self.accelerator.num_processes
+        batch["n_step_tokens"] = n_tokens.expand(len(mask))
         return batch
 
     def training_step(self, *inputs: Any, **named: Any) -> Tensor:
