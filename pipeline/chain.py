@@ -102,9 +102,10 @@ class Materialization:
         return record.attempt
 
     def _objective(self) -> str | None:
-        """Return what the adapter that the stage makes, or has among its inputs, is trained for."""
+        """Return what the one adapter that the stage makes, or has among its inputs, is trained for."""
         settings = [self.section.model_dump(), *(artifact.manifest.settings for artifact in self.inputs.values())]
-        return next((own["objective"] for own in settings if "objective" in own), None)
+        found = [own["objective"] for own in settings if "objective" in own]
+        return found[0] if len(found) == 1 else None
 
     def _check_inputs(self, thorough: bool) -> None:
         for name, artifact in self.inputs.items():

@@ -160,6 +160,7 @@ def test_a_lift_that_was_not_tried_cannot_be_required(caplog):
 
 def test_nothing_is_trained_where_the_lift_is_required_and_not_there(run, put, tiny_config):
     put(run, "tests")
+    put(run, "pool", pool=POOL)
     put(run, "teacher_contexts", teacher_contexts=[{"id": "a"}])
     put(run, "teacher_lift", inputs=["teacher_contexts"], notes=NOTES)
     section = DistilledAdapterConfig(require_lift="stop")

@@ -108,7 +108,8 @@ def test_a_slice_from_file_to_report_and_again(tmp_path):
     command += ["--store", str(tmp_path / "store"), "--jobs", "2"]
     done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr  # one arm cannot be trained: the others are reported
-    assert "too greedy, 0, 0: the training process ended" in done.stdout
+    assert "- too greedy, 0, 0: " in done.stdout
+    assert "are fewer than rival_adapter.trajectories_per_step = 64" in done.stdout
     figures = pl.read_parquet(tmp_path / "out" / "figures.parquet")
     assert set(figures["arm"]) == {"untouched", "votes"}
     assert set(figures["against"].drop_nulls()) == {"untouched"}

@@ -36,6 +36,7 @@ WANTED = {
     "checkpoint_every": 1,
     "max_new_tokens": 5,
     "temperature": 1.0,
+    "num_generations": 2,
 }
 
 
@@ -260,7 +261,9 @@ def test_a_subset_of_no_questions_is_refused_with_what_keeps_some(real_job, tmp_
     job = real_job("sft", tmp_path)
     subset = job.inputs["curated_subset"] / "curated_subset.parquet"
     pq.write_table(pq.read_table(subset).slice(0, 0), subset)
-    with pytest.raises(TrainingError, match=r"there are no training questions with a majority: keep .*curated_subset"):
+    with pytest.raises(
+        TrainingError, match=r"there are no training questions with a response to learn: keep .*curated_subset"
+    ):
         train(job, Reporter(None))
 
 
@@ -301,5 +304,5 @@ def test_a_checkpoint_holds_nothing_that_could_run_and_loads_as_an_adapter(real_
     log = json.loads((newest / "trainer_state.json").read_text())["log_history"]
     assert pl.DataFrame(log)["step"].to_list() == list(range(1, int(newest.name[-8:]) + 1))
     held = load_file(newest / "state.safetensors")
-    assert {name.partition(".")[0] for name in held} == {"optimizer", "EMATeacher"}
+    assert {name.partition(".")[0] for name in held} == {"optimizer", "EMATeacher", "Guard"}
     assert all(torch.isfinite(tensor).all() for tensor in held.values())

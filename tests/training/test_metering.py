@@ -16,6 +16,7 @@ from pipeline.model_config import ModelConfig
 from pipeline.models import encode_chat
 from pipeline.paths import PROJECT_ROOT
 from pipeline.prompts import render_teacher_prompt
+from training import vitals
 from training.reporting import Reporter
 from training.run import train
 
@@ -43,21 +44,36 @@ def cost(job):
     return Cost.model_validate_json((job.costs / "cost-0.json").read_bytes())
 
 
-def test_fine_tuning_trains_on_prompts_and_responses_and_reads_nothing_else(job):
+@pytest.fixture
+def compared(monkeypatch):
+    """Return the tokens that comparisons with the base model read, as these go on."""
+    read = []
+
+    def kl_to_base(model, ids, attention, response):
+        read.extend([int(attention.sum())] * 2)  # by the student, and by the base model
+        return real(model, ids, attention, response)
+
+    real = vitals.kl_to_base
+    monkeypatch.setattr(vitals, "kl_to_base", kl_to_base)
+    return read
+
+
+def test_fine_tuning_trains_on_prompts_and_responses_and_compares_itself_with_the_base_model(job, compared):
     fine_tuning = job("sft")
     train(fine_tuning, Reporter(None))
     rollouts = pl.read_parquet(fine_tuning.inputs["rollouts"] / "rollouts.parquet").filter(sample=1)
     n_tokens = rollouts.select(pl.col("prompt_ids", "response_ids").list.len().sum()).row(0)
     spent = cost(fine_tuning)
     assert spent.trained_tokens == N_STEPS * sum(n_tokens)
-    assert spent.read_tokens == spent.generated_tokens == 0
+    assert spent.generated_tokens == 0
+    assert spent.read_tokens == sum(compared) > 0
     assert spent.seconds > 0
     assert spent.processor_seconds > 0
     assert spent.peak_memory > 0
 
 
 @pytest.mark.parametrize(("micro_batch", "teacher"), [(2, "ema"), (6, "live")])
-def test_distillation_samples_reads_as_teacher_and_trains(job, tiny, micro_batch, teacher):
+def test_distillation_samples_reads_as_teacher_and_trains(job, tiny, compared, micro_batch, teacher):
     distillation = job("opsd", micro_batch=micro_batch, teacher=teacher)
     train(distillation, Reporter(None))
     contexts = pl.read_parquet(distillation.inputs["teacher_contexts"] / "teacher_contexts.parquet")
@@ -70,7 +86,7 @@ def test_distillation_samples_reads_as_teacher_and_trains(job, tiny, micro_batch
     spent = cost(distillation)
     assert spent.generated_tokens == pytest.approx(mean_lengths.sum() * N_QUESTIONS)
     assert spent.trained_tokens == N_STEPS * prompts + spent.generated_tokens
-    assert spent.read_tokens == N_STEPS * (prompts + teacher_prompts) + spent.generated_tokens
+    assert spent.read_tokens == N_STEPS * (prompts + teacher_prompts) + spent.generated_tokens + sum(compared)
 
 
 def test_nobody_asks_and_nothing_is_kept_or_changed(job):

@@ -225,5 +225,5 @@ def test_verified_responses_are_those_that_the_model_certifies(trainer_for, majo
 def test_too_few_that_reason_or_pass_are_refused_with_what_was_left_out(trainer_for, majority, targets, why):
     """A random model says Yes and No at random: the chance that a response passes all six votes is small."""
     rows = several(majority, [1] * 6)
-    with pytest.raises(TrainingError, match=f"[0-3] training questions with a response that {why}.* fewer than rival"):
+    with pytest.raises(TrainingError, match=f"([0-3]|no) training questions with a response that {why}"):
         trainer_for(rows, targets=targets)
