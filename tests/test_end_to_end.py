@@ -196,7 +196,7 @@ def test_adapter_and_report_are_files_for_people(done):
     assert "In-domain" in report
     assert "rival_adapter.steps=4" in report
     assert "tried without gold before the training: cannot tell: " in report
-    assert "- *sft*, the model trained by the rival method: fine-tuning on majority votes. " in report
+    assert "- *sft*, the model trained by the rival method: fine-tuning on own responses. " in report
     assert "- *distilled*, the distilled model: on-policy self-distillation. " in report
     assert "gold answers" not in report
 
