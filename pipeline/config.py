@@ -21,6 +21,7 @@ from pipeline.pool.config import RawPoolConfig
 from pipeline.predictions.config import PredictionsConfig
 from pipeline.proposals.config import ProposedQuestionsConfig
 from pipeline.rollouts.config import RolloutsConfig
+from pipeline.rounds.config import RoundsConfig
 from pipeline.section import Section
 from pipeline.selection.config import CuratedSubsetConfig
 from pipeline.teacher.config import TeacherContextsConfig
@@ -68,6 +69,8 @@ class Config(Section):
     """The causal check, beside the chain."""
     proposed_questions: ProposedQuestionsConfig = ProposedQuestionsConfig()
     """Questions by the model for its next pool, beside the chain."""
+    rounds: RoundsConfig = RoundsConfig()
+    """Rounds, and what keeps a model from being promoted."""
 
     def with_seed(self, seed: int) -> Self:
         """Return a copy in which every stage that draws at random uses ``seed``."""
