@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.console import plain_console
 from assets.keys import asset_key
+from assets.rounds import build_rounds
 from assets.run_config import run_config
 from assets.sources import build_sources
 from assets.stages import StoreResource, build_assets
@@ -56,7 +57,7 @@ def build_definitions(
     jobs = [
         dg.define_asset_job(
             "all_stages",
-            dg.AssetSelection.all() - dg.AssetSelection.assets(*optional),
+            dg.AssetSelection.groups(*{spec.group for spec in specs}) - dg.AssetSelection.assets(*optional),
             description="From raw pool to evaluation.",
         ),
         dg.define_asset_job("curation", curation, description="From raw pool to teacher contexts."),
@@ -67,7 +68,7 @@ def build_definitions(
         ),
     ]
     return dg.Definitions(
-        assets=[*sources, *build_assets(specs, settings, run)],
+        assets=[*sources, *build_assets(specs, settings, run), *build_rounds(settings, run)],
         jobs=jobs,
         schedules=[
             dg.ScheduleDefinition(name="daily_observation", job=observe, cron_schedule="0 2 * * *"),

@@ -27,6 +27,10 @@ _MOST: Final = 99.0
 """Largest strain: what is gone altogether has come infinitely far, which no interval holds."""
 
 
+_N_TOLD: Final = 3
+"""Signals that a verdict names, the gravest; all stand in the table."""
+
+
 class Signal(NamedTuple):
     """How a figure is judged."""
 
@@ -154,7 +158,9 @@ def judge(rows: list[dict[str, Any]], config: Config) -> tuple[bool, str]:
 
 
 def _told(rows: list[dict[str, Any]]) -> str:
-    return "; ".join(_tell(row) for row in sorted(rows, key=lambda row: -float(row["strain"])))
+    gravest = sorted(rows, key=lambda row: -float(row["strain"]))
+    more = f"; and {len(gravest) - _N_TOLD} more" if len(gravest) > _N_TOLD else ""
+    return "; ".join(map(_tell, gravest[:_N_TOLD])) + more
 
 
 def _tell(row: Mapping[str, Any]) -> str:
@@ -162,7 +168,7 @@ def _tell(row: Mapping[str, Any]) -> str:
     change = f"{row['after']:.3g} {interval}"
     if row["before"] is not None:
         change = f"{row['before']:.3g} to {row['after']:.3g} ({row['after'] - row['before']:+.3g} {interval})"
-    return f"{signal.words} {change}, {row['strain']:.0%} of the way to {signal.setting} = {row['limit']:g}"
+    return f"{signal.words} {change}, {row['strain']:.2f} of the way to {signal.setting} = {row['limit']:g}"
 
 
 def _row(name: str, before: Floats | None, after: Floats, n: int, config: Config) -> Iterator[dict[str, Any]]:
@@ -235,6 +241,6 @@ def _variety(side: Survey) -> Callable[[Floats], Floats]:
         drawn = w @ counts
         total = drawn.sum(1, keepdims=True)
         share = np.divide(drawn, total, out=np.zeros_like(drawn), where=total > 0)
-        return -np.where(share > 0, share * np.log(np.where(share > 0, share, 1.0)), 0.0).sum(1)
+        return (share * np.log(np.divide(1, share, out=np.ones_like(share), where=share > 0))).sum(1)
 
     return entropy
