@@ -8,6 +8,7 @@ import dagster as dg
 
 from assets.console import plain_console
 from assets.keys import asset_key
+from assets.rounds import GROUP as ROUNDS_GROUP
 from assets.rounds import build_rounds
 from assets.run_config import run_config
 from assets.sources import build_sources
@@ -57,7 +58,7 @@ def build_definitions(
     jobs = [
         dg.define_asset_job(
             "all_stages",
-            dg.AssetSelection.groups(*{spec.group for spec in specs}) - dg.AssetSelection.assets(*optional),
+            dg.AssetSelection.all() - dg.AssetSelection.groups(ROUNDS_GROUP) - dg.AssetSelection.assets(*optional),
             description="From raw pool to evaluation.",
         ),
         dg.define_asset_job("curation", curation, description="From raw pool to teacher contexts."),

@@ -38,7 +38,7 @@ class StageSpec:
     """Class of its settings."""
     description: str
     """What it makes, for people."""
-    group: Literal["curation", "training", "evaluation"]
+    group: Literal["curation", "training", "evaluation", "rounds"]
     """Where people look for it."""
     tables: Tables
     """Tables of its artifact; the first is the one that most readers want."""
