@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pipeline.errors import CurationError
 from pipeline.paths import PROJECT_ROOT, resolve_path
-from pipeline.report.run_page import N_ROWS, PAGE_FILE, page_path, run_page, write_page
+from pipeline.report.page_file import PAGE_FILE, page_path
+from pipeline.report.run_page import N_ROWS, run_page, write_page
 from pipeline.report.study_page import study_page
 from pipeline.stages import open_store
 

@@ -280,5 +280,5 @@ def _spec(chart: alt.Chart | alt.LayerChart | alt.FacetChart, height: float = HE
     fitted = chart.properties(
         width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
     )
-    spec: dict[str, Any] = fitted.to_dict()
+    spec: dict[str, Any] = fitted.to_dict(validate=False)  # the parts were, when they were made
     return {name: value for name, value in spec.items() if name not in ("$schema", "config")}

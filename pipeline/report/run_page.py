@@ -4,16 +4,17 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.errors import CurationError
+from pipeline.report.beside import beside
 from pipeline.report.blocks import Page
 from pipeline.report.curation import curation
 from pipeline.report.outcome import evaluation, headline, training, verdict
 from pipeline.report.page import render
+from pipeline.report.page_file import page_path
 from pipeline.report.questions import explorers
 from pipeline.report.record import checks, ledger, making
 from pipeline.report.shown import Shown
 from pipeline.store.store import Run
 
-PAGE_FILE: Final = "report.html"
 N_ROWS: Final = 2_000
 """Searchable rows of each kind in a page: about a megabyte of them."""
 
@@ -31,6 +32,7 @@ def run_page(run: Run, n_rows: int = N_ROWS) -> Page:
         training(shown),
         evaluation(shown),
         *explorers(shown, n_rows),
+        beside(shown),
         ledger(shown),
         checks(shown),
         making(shown),
@@ -42,9 +44,11 @@ def run_page(run: Run, n_rows: int = N_ROWS) -> Page:
     return Page(f"Run {run.name}", subtitle, verdict(metrics, lift), summary, sections)
 
 
-def page_path(run: Run) -> Path:
-    """Return where the page of a run stands."""
-    return run.folder / PAGE_FILE
+def write_run_page(run: Run) -> Path:
+    """Write the page of a run beside its links, and return where; raises as ``run_page`` and ``write_page`` do."""
+    path = page_path(run)
+    write_page(run_page(run), path)
+    return path
 
 
 def write_page(page: Page, path: Path) -> None:

@@ -9,19 +9,24 @@ import pyarrow as pa
 
 from pipeline.errors import CurationError
 from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN
-from pipeline.evaluation.report import SPLITS, metric_label
-from pipeline.report.blocks import Block, Cell, Estimate, Explorer, Page, Plot, Plots, Prose, Row, Section, Table
+from pipeline.evaluation.report import SPLITS, metric_label, show_figure
+from pipeline.report.blocks import Block, Cell, Estimate, Explorer, Fold, Page, Plot, Plots, Prose, Row, Section, Table
 from pipeline.report.charts import SERIES, dots, intervals
 from pipeline.study.config import StudyConfig, read_study
 from pipeline.study.schemas import CELLS, FIGURES
 
 _ACCURACY: Final = "avg_at_k"
-_SHARES: Final = frozenset({_ACCURACY, "maj_at_k", "pass_at_half", "pass_at_k", "agreement", "abstention"})
 _LEVELS: Final = {
     "Accuracy": (_ACCURACY, "maj_at_k", "pass_at_k"),
     "Calibration by option probability": ("ece_option", "overconfidence_option", "brier_option", "auroc_option"),
     "Calibration by vote share": ("ece_vote", "overconfidence_vote", "brier_vote", "auroc_vote"),
     "Without gold": ("agreement", "abstention"),
+}
+_DRAWN: Final = {
+    _ACCURACY: "share right (%)",
+    "ece_option": "calibration error",
+    "ece_vote": "calibration error",
+    "overconfidence_vote": "surer than right by",
 }
 _LEVEL: Final = 0.05
 """Of a test, where the study's file is not beside its results."""
@@ -38,7 +43,9 @@ def study_page(folder: Path, n_rows: int) -> Page:
     labels = _labels(cells)
     file = folder.with_name(f"{folder.name}.yaml")
     study = read_study(file) if file.is_file() else None
-    against = figures["against"].drop_nulls().unique(maintain_order=True).to_list()
+    margined = pl.col("is_equivalent").is_not_null().any()  # the first one that the study names
+    order = figures.drop_nulls("against").group_by("against", maintain_order=True).agg(margined)
+    against = order.sort("is_equivalent", descending=True, maintain_order=True)["against"].to_list()
     level = 1 - study.confidence_level if study else _LEVEL
     sections = [
         *(_comparison(figures, other, level, study if other == against[0] else None) for other in against),
@@ -72,7 +79,7 @@ def _verdict(figures: pl.DataFrame, against: Sequence[str], level: float) -> str
         gaps = figures.filter(pl.col("against") == other, _TESTS[IN_DOMAIN], pl.col("metric") == _ACCURACY)
         sure = gaps.filter(pl.col("p_adjusted") < level).sort("value", descending=True)
         better, worse = sure.filter(pl.col("value") > 0), sure.filter(pl.col("value") < 0)
-        best = f" (most of all {better['arm'][0]}, {_text(better.to_dicts()[0], signed=True)})" if len(better) else ""
+        best = f" (most of all {better['arm'][0]}, {_text(better.to_dicts()[0])})" if len(better) else ""
         sentences.append(
             f"Against {other}, {len(better)} of {len(gaps)} arms answer more questions of the domain right{best}, "
             f"{len(worse)} fewer, and {len(gaps) - len(sure)} cannot be told apart."
@@ -110,8 +117,8 @@ def _headline(figures: pl.DataFrame, other: str) -> Table:
         gap = {(row["split"], row["metric"]): row for row in of_arm if row["against"] == other}
         inside, outside = (IN_DOMAIN, _ACCURACY), (OUT_OF_DOMAIN, _ACCURACY)
         error = level.get((IN_DOMAIN, "ece_option")) or level.get((IN_DOMAIN, "ece_vote"))
-        cells = [_estimate(level.get(inside)), _estimate(gap.get(inside), signed=True)]
-        cells += [_estimate(level.get(outside)), _estimate(gap.get(outside), signed=True), _estimate(error)]
+        cells = [_estimate(level.get(inside)), _estimate(gap.get(inside))]
+        cells += [_estimate(level.get(outside)), _estimate(gap.get(outside)), _estimate(error)]
         rows.append([arm, *cells, _kept(gap.get(outside))])
     return Table(f"All arms by accuracy in domain (Avg@k); differences from {other} are paired", header, rows)
 
@@ -136,7 +143,7 @@ def _comparison(figures: pl.DataFrame, other: str, level: float, study: StudyCon
             plots.append(Plot(f"gap_{split}_{_slug(other)}", f"{SPLITS[split]} accuracy against {other}", spec, told))
     inside = gaps.filter(_TESTS[IN_DOMAIN]).sort("value", descending=True)
     judged: list[list[Cell]] = [
-        [row["arm"], _estimate(row, signed=True), row["p_adjusted"], _judged(row, level)] for row in inside.to_dicts()
+        [row["arm"], _estimate(row), row["p_adjusted"], _judged(row, level)] for row in inside.to_dicts()
     ]
     caption = f"In-domain accuracy against {other}, p adjusted for all comparisons"
     table = Table(caption, ["arm", "points", "p", "told apart"], judged)
@@ -149,29 +156,30 @@ def _judged(row: Mapping[str, Any], level: float) -> str:
 
 def _levels(figures: pl.DataFrame, labels: Mapping[str, str]) -> Section:
     own = figures.filter(pl.col("against").is_null()).drop_nulls("split")
-    points = own.filter(pl.col("metric") == _ACCURACY)
     plots = [
         Plot(
-            f"level_{split}",
-            f"{SPLITS[split]} accuracy",
-            intervals(_points(points.filter(chosen)), "share right (%)", {}),
+            f"{metric}_{split}",
+            f"{SPLITS[split]} {labels[metric].removesuffix(', %')}",
+            intervals(_points(rows), unit, {}),
         )
+        for metric, unit in _DRAWN.items()
         for split, chosen in _TESTS.items()
-        if points.filter(chosen).height
+        if (rows := own.filter(chosen, pl.col("metric") == metric)).height
     ]
-    tables = []
+    folds: list[Block] = []
     for title, metrics in _LEVELS.items():
-        known = [(split, metric) for split in _TESTS for metric in metrics if own.filter(split=split, metric=metric).height]
-        rows: list[list[Cell]] = []
+        known = [
+            (split, metric) for split in _TESTS for metric in metrics if own.filter(split=split, metric=metric).height
+        ]
+        cells: list[list[Cell]] = []
         for arm in own["arm"].unique(maintain_order=True) if known else ():
             found = {(row["split"], row["metric"]): row for row in own.filter(pl.col("arm") == arm).to_dicts()}
-            rows.append([arm, *(_estimate(found.get(key)) for key in known)])
-        if rows:
-            tables.append(
-                Table(title, ["arm", *(f"{SPLITS[split]} {labels[metric]}" for split, metric in known)], rows)
-            )
+            cells.append([arm, *(_estimate(found.get(key)) for key in known)])
+        if cells:
+            header = ["arm", *(f"{SPLITS[split]} {labels[metric]}" for split, metric in known)]
+            folds.append(Fold(title, [Table(title, header, cells)]))
     lead = "Each arm by itself: mean over worlds and seeds, with intervals over seeds and questions."
-    return Section("levels", "Accuracy and calibration", lead, [Plots(plots), *tables])
+    return Section("levels", "Accuracy and calibration", lead, [Plots(plots), *folds])
 
 
 def _runs(cells: pl.DataFrame) -> Section:
@@ -179,6 +187,9 @@ def _runs(cells: pl.DataFrame) -> Section:
     plots = []
     for split, chosen in _TESTS.items():
         rows = cells.filter(chosen, pl.col("metric") == _ACCURACY)
+        rows = rows.sort(
+            pl.col("value").mean().over("arm"), "arm", "world", "seed", descending=[True, False, False, False]
+        )
         if rows.height:
             points = rows.select(
                 name="arm",
@@ -239,7 +250,8 @@ def _arms(study: StudyConfig) -> Section:
 
 
 def _points(rows: pl.DataFrame) -> pl.DataFrame:
-    scaled = (pl.col(name) * 100 for name in ("value", "low", "high"))
+    scale = 100 if rows["metric"][0] == _ACCURACY else 1
+    scaled = (pl.col(name) * scale for name in ("value", "low", "high"))
     return rows.sort("value", descending=True).select(pl.col("arm").alias("name"), pl.lit("").alias("series"), *scaled)
 
 
@@ -249,18 +261,15 @@ def _labels(cells: pl.DataFrame) -> dict[str, str]:
     return {name: name.replace("_", " ") if k is None else metric_label(name, k) for name, k in metrics}
 
 
-def _estimate(row: Mapping[str, Any] | None, signed: bool = False) -> Cell:
+def _estimate(row: Mapping[str, Any] | None) -> Cell:
     if row is None:
         return None
-    value, _, interval = _text(row, signed).partition(" ")
+    value, _, interval = _text(row).partition(" ")
     return Estimate(value, interval)
 
 
-def _text(row: Mapping[str, Any], signed: bool = False) -> str:
-    scale, decimals = (100, 1) if row["metric"] in _SHARES else (1, 3)
-    sign = "+" if signed else ""
-    value, low, high = (f"{scale * row[name]:{sign}.{decimals}f}" for name in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+def _text(row: Mapping[str, Any]) -> str:
+    return show_figure({**row, "model": " - ".join(filter(None, [row["arm"], row["against"]]))})
 
 
 def _slug(name: str) -> str:
