@@ -21,7 +21,6 @@ _INK, _LINE, _ACCENT = "var(--muted)", "var(--line)", "var(--series-0)"
 SERIES: Final = tuple(f"var(--series-{number})" for number in range(8))
 """Colours that can be told apart (Okabe and Ito), lighter on a dark page."""
 _SHAPES: Final = ("circle", "triangle-up", "square", "diamond", "cross", "triangle-down", "triangle-left", "stroke")
-_LEGEND_COLUMNS: Final = 3
 _DASHES: Final = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [12, 3], [4, 1], [1, 3], [10, 2, 2, 2])
 """So that lines are told apart without colours, too."""
 
@@ -247,7 +246,7 @@ def _legend(names: Sequence[str], symbol: str = "") -> alt.Legend | None:
     if len(names) <= 1:
         return None
     looks = {"symbolType": symbol, "symbolSize": 400} if symbol else {}
-    return alt.Legend.from_dict({"title": None, "orient": "top", "columns": _LEGEND_COLUMNS, **looks})
+    return alt.Legend.from_dict({"title": None, "orient": "top", **looks})
 
 
 def _series(names: Sequence[str], colors: Mapping[str, str], symbol: str = "") -> alt.Color:

@@ -9,7 +9,7 @@ import sys
 
 import polars as pl
 import pytest
-from conftest import HOSTILE, N_CHOSEN, N_QUESTIONS, put_curation
+from told_run import HOSTILE, N_CHOSEN, N_QUESTIONS, put_curation
 
 from pipeline.errors import CurationError
 from pipeline.paths import PROJECT_ROOT
@@ -37,9 +37,8 @@ def text_of(html):
 
 def test_hostile_text_stays_text(html):
     assert [len(SCRIPT.findall(html)), html.count("</script>")] == [3, 3]  # the data, and the page's own two
-    assert html.count("<img") == 0
-    assert "javascript:" not in re.sub(r"javascript:window.owned=3", "", html)
-    assert not re.search(r"<a [^>]*href=(?!\"#)", html)
+    assert "<img" not in text_of(html)
+    assert set(re.findall(r'(?:href|src)="([^"]?)', text_of(html))) == {"#"}
     assert not set(html) & set("\x1b\x00\u202e\u202c")
     assert "{{ 7 * 7 }} {% raw %} &amp;lt; www" in text_of(html)
     rows = data_of(html)["explorers"]["questions"]["rows"]
@@ -63,26 +62,29 @@ def test_what_steers_a_terminal_or_turns_text_is_made_visible(text, seen):
 
 def test_the_policy_lets_nothing_in_but_the_two_scripts(html):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1]
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in SCRIPT.findall(html)[1:]]
+    digests = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in SCRIPT.findall(html)[1:]
+    ]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-eval' {allowed}"
 
 
 def test_the_story_is_told_in_order_with_what_came_of_it(html):
     text = text_of(html)
-    titles = re.findall(r'<h2[^>]*>(?:<span[^>]*>\d+</span>)?([^<]+)</h2>', text)
+    titles = re.findall(r"<h2[^>]*>(?:<span[^>]*>\d+</span>)?([^<]+)</h2>", text)
     assert titles == [
         "Result", "What came in", "Answers and votes", "Neurons", "Selection", "Teacher&#39;s examples", "Training",
         "Evaluation", "Every question", "Beside the chain", "Costs", "Checks", "How it was made",
     ]  # fmt: skip
     verdict = re.search(r'<p class="verdict">([^<]*)', text)[1]
-    assert verdict.startswith("In-domain, the distilled model answers 90.0 % of 20 questions right: 40.0 points more than")
+    assert verdict.startswith(
+        "In-domain, the distilled model answers 90.0 % of 20 questions right: 40.0 points more than"
+    )
     assert "Warning.</strong> It is told." in text
     assert "distilled was stopped at step 5: entropy rose; step 3 was kept." in text
     assert "ceiling_adapter was left out: ceiling_adapter.enabled is false" in text
-    assert "The same at every step: entropy 0.5, " in text
+    assert re.search(r"The same at every step: [^<]*\bentropy 0.5\b", text)
     assert "This run has no causal_check: materialize it" in text
-    assert "Expected" not in titles
     assert "<strong>" not in re.sub("<strong>Warning", "", text)  # no Markdown in data
 
 
@@ -95,7 +97,7 @@ def test_every_row_says_what_became_of_it_and_why(html):
     details = dict(explorer["rows"][0][3])
     assert details["why"].startswith("rank 1: ")
     assert details["teacher sees"][0].startswith("What is thing 29?")
-    assert details["answers"] == [f"2 x {visible(HOSTILE)[:120]}"] or details["answers"][0].startswith("2 x </script>")
+    assert details["answers"] == ["2 x " + visible(HOSTILE[:120])]
     assert explorer["rows"][0][2] == [0.5, 0.1, 1, 5.5]
     assert dict(explorer["rows"][N_QUESTIONS][3])["because of"] == "q00, similarity 0.95"
     tests = data_of(html)["explorers"]["tests"]
@@ -137,16 +139,20 @@ def test_verdicts_of_checks_stand_with_failures_first(put, run):
     assert "No verdicts of checks are kept here." in render(run_page(run))
     rows = [("row_counts", "passed", "as many"), ("echo", "failed", HOSTILE), ("lift", "nothing to judge", "")]
     names = ["check", "state", "message"]
-    table = pl.DataFrame(rows, schema=names, orient="row").with_columns(stage=pl.lit("pool"), severity=pl.lit("warning"))
+    table = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+        stage=pl.lit("pool"), severity=pl.lit("warning")
+    )
     table.write_parquet(run.folder / "checks.parquet")
     text = text_of(render(run_page(run)))
     assert text.index("✗ echo") < text.index("✓ row counts")
-    assert "lift" not in text
+    assert not re.search(r"[✗✓] lift", text)
 
 
 def test_the_command_makes_the_same_page_twice(whole, tmp_path):
     command = [sys.executable, "-m", "pipeline.report", "--run", "whole", "--store", str(whole.store.root)]
-    done = subprocess.run([*command, "--out", str(tmp_path / "a.html")], cwd=PROJECT_ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "a.html")], cwd=PROJECT_ROOT, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "a.html").read_bytes() == write_run_page(whole).read_bytes()
     done = subprocess.run([*command, "--run", "none"], cwd=PROJECT_ROOT, capture_output=True, text=True)

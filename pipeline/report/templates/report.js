@@ -36,7 +36,7 @@
   const draw = async (place) => {
     const style = getComputedStyle(document.documentElement);
     const narrow = place.clientWidth < 420;
-    const look = themed({ ...config, legend: { ...config.legend, ...(narrow ? { columns: 2 } : {}) }, axis: { ...config.axis, labelLimit: narrow ? 130 : 170 } }, style);
+    const look = themed({ ...config, legend: { ...config.legend, columns: narrow ? 1 : 3 }, axis: { ...config.axis, labelLimit: narrow ? 130 : 170 } }, style);
     drawn.get(place)?.finalize();
     drawn.set(place, await window.vegaEmbed(place, themed(data.plots[place.dataset.plot], style),
       { mode: "vega-lite", renderer: "svg", actions: false, config: look, tooltip: { theme: "custom" } }));
