@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     _print_summary(run, cached)
-    _print_costs(run, cached, started)
     _leave_page(run, cached)
+    _print_costs(run, cached, started)
     return 0
 
 

@@ -9,7 +9,7 @@ from pipeline.stages import open_store
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from told_run import put_curation, put_outcome  # noqa: E402  beside this file
+from told_run import put_curation, put_outcome
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
-"""Pages in a real browser: nothing is fetched, nothing hostile runs, and people can use them at any width and by keys."""
+"""Pages in a real browser: nothing is fetched, nothing hostile runs, and any width and the keyboard will do."""
 
+import itertools
 import re
 
 import pytest
@@ -164,7 +165,7 @@ def test_landmarks_and_headings_tell_where_one_is(opened):
     page = opened()
     assert [page.locator(name).count() for name in ("main", "header", "footer", "h1", "nav[aria-label]")] == [1] * 5
     levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3, h4')].map((each) => Number(each.tagName[1]))")
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     unnamed = "[...document.querySelectorAll('input, select')].filter((each) => !each.labels.length).length"
     assert page.evaluate(unnamed) == 0
     links = page.eval_on_selector_all("nav a", "all => all.map((each) => each.getAttribute('href'))")

@@ -23,8 +23,9 @@ def question(number):
 def predictions():
     """In domain 10, 11 and 18 of 20 questions are right, out of domain 10, 11 and 2, two samples each."""
     rows = [
-        {"model": model, "split": split, "id": f"t{q:02}", "sample": s, "answer": HOSTILE, "answer_index": int(q >= right),
-         "gold_index": 0, "correct": q < right, "option_probs": [0.9, 0.1] if q < right else [0.2, 0.8]}
+        {"model": model, "split": split, "id": f"t{q:02}", "sample": s, "answer": HOSTILE,
+         "answer_index": int(q >= right), "gold_index": 0, "correct": q < right,
+         "option_probs": [0.9, 0.1] if q < right else [0.2, 0.8]}
         for split, distilled in (("in_domain", 18), ("out_of_domain", 2))
         for model, right in (("untouched", 10), ("sft", 11), ("distilled", distilled))
         for q in range(20)
@@ -62,7 +63,8 @@ def put_curation(put, run, n=N_QUESTIONS):
         run,
         "neuron_scores",
         notes={"rollouts": 2 * n, "scored": 2 * n, "unscored": {}, "model_utilization_index": 0.5,
-               "rank_correlation_of_support": {"n_response_tokens": 0.9, "mean_logprob": None}, "warning": "short ones"},
+               "warning": "short ones",
+               "rank_correlation_of_support": {"n_response_tokens": 0.9, "mean_logprob": None}},
         neuron_sizes=sizes,
     )  # fmt: skip
     chosen = [
