@@ -35,7 +35,7 @@
   const drawn = new Map();
   const draw = async (place) => {
     const style = getComputedStyle(document.documentElement);
-    const narrow = place.clientWidth < 420;
+    const narrow = place.clientWidth < 380;
     const look = themed({ ...config, legend: { ...config.legend, columns: narrow ? 1 : 3 }, axis: { ...config.axis, labelLimit: narrow ? 130 : 170 } }, style);
     drawn.get(place)?.finalize();
     drawn.set(place, await window.vegaEmbed(place, themed(data.plots[place.dataset.plot], style),
