@@ -40,6 +40,22 @@ def bars(counts: Mapping[str, float], unit: str) -> dict[str, Any]:
     return _spec(marks + text, height=max(_BAR, _BAR * len(counts)))
 
 
+def profile(rows: pl.DataFrame, x: str, y: str) -> dict[str, Any]:
+    """Return upright bars of the second column over the first, which are whole numbers."""
+    place, height = rows.columns
+    chart = (
+        alt.Chart(rows.with_columns((pl.col(place) - 0.45).alias("left"), (pl.col(place) + 0.45).alias("right")))
+        .mark_bar(color=_ACCENT)
+        .encode(
+            x=alt.X("left:Q", bin="binned", title=x, axis=alt.Axis(format="d", tickMinStep=1)),
+            x2="right:Q",
+            y=alt.Y(f"{height}:Q", title=y, axis=alt.Axis(tickCount=5)),
+            tooltip=[alt.Tooltip(f"{place}:Q", title=x), alt.Tooltip(f"{height}:Q", title=y, format=".3~r")],
+        )
+    )
+    return _spec(chart)
+
+
 def correlations(values: Mapping[str, float]) -> dict[str, Any]:
     """Return rank correlations as bars from zero."""
     rows = pl.DataFrame({"name": list(values), "rho": list(values.values())})

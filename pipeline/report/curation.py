@@ -8,7 +8,7 @@ import polars as pl
 from pipeline.deduplication.statistics import fates_of
 from pipeline.neurons.plot import layer_profile
 from pipeline.report.blocks import Block, Fold, Plot, Plots, Remark, Section, Table, Tile, Tiles, table_of
-from pipeline.report.charts import bars, correlations, histogram, scatter
+from pipeline.report.charts import bars, correlations, histogram, profile, scatter
 from pipeline.report.examples import context_cards, selection_cards
 from pipeline.report.shown import Shown, column, counts_of, cut, share, warnings_of
 
@@ -147,16 +147,15 @@ def _neurons(shown: Shown) -> Section:
     scores = shown.find("neuron_scores")
     if scores is None:
         return Section("neurons", "Neurons", lead, shown.missing("neuron_scores"))
-    notes, profile = scores.manifest.notes, layer_profile(scores)
+    notes = scores.manifest.notes
     tiles = [
         Tile("responses scored", f"{notes['scored']:,}", f"of {notes['rollouts']:,}"),
         Tile("neurons used by any response", f"{100 * notes['model_utilization_index']:.1f} %"),
     ]
-    layers = {f"layer {layer}": part for layer, part in profile.iter_rows()}
     sizes = column(scores, pl.col("n_neurons").filter(pl.col("score_sum") > 0), "neuron_sizes")
     plots = [
         Plot("support", "Size of the neuron sets, |N|", histogram({"": sizes}, "neurons per response")),
-        Plot("profile", "Contributions by layer", bars(layers, "mean share of the positive contributions")),
+        Plot("profile", "Contributions by layer", profile(layer_profile(scores), "layer", "mean share")),
         *_correlated("neuron_confounds", "What |N| goes along with", notes.get("rank_correlation_of_support", {})),
     ]
     unscored = [Remark(f"Not scored: {notes['unscored']}.")] if notes["unscored"] else []

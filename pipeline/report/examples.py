@@ -9,6 +9,9 @@ from pipeline.report.shown import Shown, cut
 
 _N_EACH: Final = 3
 _CHARS: Final = 280
+"""Characters of a question."""
+_ANSWER: Final = 60
+"""Characters of an answer."""
 
 
 def selection_cards(shown: Shown, rows: pl.DataFrame) -> list[Block]:
@@ -27,7 +30,7 @@ def _cards(shown: Shown, group: pl.DataFrame) -> list[Card]:
     known = with_votes(shown, group["id"])
     cards = []
     for row in group.join(known, on="id", how="left", maintain_order="left").iter_rows(named=True):
-        facts = [f"vote {cut(row['pseudo_answer'], 60)} ({row['vote_share'] or 0:.0%})", f"rank {row['rank']}"]
+        facts = [_vote(row["pseudo_answer"], row["vote_share"]), f"rank {row['rank']}"]
         cards.append(Card(cut(row["question"], _CHARS), facts, [("Why", row["reason"])]))
     return cards
 
@@ -45,14 +48,19 @@ def context_cards(shown: Shown) -> list[Block]:
         asked = known[row["id"]]
         shown_examples = zip(row["demonstration_ids"], row["similarities"], strict=True)
         lines = [(f"Example {n}", _told(known[name], near)) for n, (name, near) in enumerate(shown_examples, start=1)]
-        facts = [f"own vote {cut(asked['pseudo_answer'], 60)}", f"{row['n_teacher_tokens']} tokens"]
+        facts = [_vote(asked["pseudo_answer"], asked["vote_share"]), f"{row['n_teacher_tokens']} tokens"]
         cards.append(Card(cut(asked["question"], _CHARS), facts, lines))
     return [Cards("What the teacher sees before some questions", cards)] if cards else []
 
 
+def _vote(answer: str | None, share: float | None) -> str:
+    leading = f"{share or 0:.0%} of the responses"
+    return f"no majority ({leading})" if answer is None else f"vote {cut(answer, _ANSWER)} ({leading})"
+
+
 def _told(example: dict[str, str | None], similarity: float | None) -> str:
     near = "" if similarity is None else f" (similarity {similarity:.2f})"
-    return f"{cut(example['question'], _CHARS)} → {cut(example['pseudo_answer'], 60)}{near}"
+    return f"{cut(example['question'], _CHARS)} → {cut(example['pseudo_answer'], _ANSWER)}{near}"
 
 
 def with_votes(shown: Shown, ids: pl.Series) -> pl.DataFrame:
