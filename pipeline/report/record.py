@@ -56,23 +56,23 @@ def checks(shown: Shown) -> Section:
     path = shown.run.folder / _VERDICTS
     if not path.is_file():
         return Section("checks", "Checks", lead, [*blocks, Remark("No verdicts of checks are kept here.", "missing")])
-    found = pl.read_parquet(path).with_columns(fails=pl.col("state") == "failed")
-    judged = found.filter(pl.col("state").is_in(["failed", "passed"])).sort(
-        "fails", descending=True, maintain_order=True
-    )
+    found = pl.read_parquet(path)
+    failed, passed = (found.filter(state=state) for state in ("failed", "passed"))
     tiles = [
-        Tile("checks passed", f"{judged.filter(~pl.col('fails')).height:,}", mood="good"),
-        Tile("failed", f"{judged['fails'].sum():,}", mood="bad" if judged["fails"].any() else ""),
-        Tile("nothing to judge", f"{found.height - judged.height:,}"),
+        Tile("checks passed", f"{passed.height:,}", mood="good"),
+        Tile("failed", f"{failed.height:,}", mood="bad" if failed.height else ""),
+        Tile("nothing to judge", f"{found.height - passed.height - failed.height:,}"),
     ]
-    rows: list[list[Cell]] = [
-        [f"{'✗' if row['fails'] else '✓'} {row['check'].replace('_', ' ')}", row["stage"],
-         row["severity"] if row["fails"] else "passed", row["message"]]
-        for row in judged.to_dicts()
-    ]  # fmt: skip
-    return Section("checks", "Checks", lead, [
-        *blocks, Tiles(tiles), Table("Verdicts, failures first", ["check", "stage", "outcome", "found"], rows)
-    ])  # fmt: skip
+    shown_first = [_verdicts("What failed", failed, "✗")] if failed.height else []
+    folded = Fold("What passed", [_verdicts("What passed", passed, "✓")])
+    return Section("checks", "Checks", lead, [*blocks, Tiles(tiles), *shown_first, folded])
+
+
+def _verdicts(caption: str, rows: pl.DataFrame, mark: str) -> Table:
+    checks = [f"{mark} {name.replace('_', ' ')}" for name in rows["check"]]
+    outcomes = [row["severity"] if row["state"] == "failed" else "passed" for row in rows.to_dicts()]
+    cells = list(zip(checks, rows["stage"], outcomes, rows["message"], strict=True))
+    return Table(caption, ["check", "stage", "outcome", "found"], cells)
 
 
 def making(shown: Shown) -> Section:
