@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run export test lint ui bench study reference-model clean
+.PHONY: help run export report test lint ui bench study reference-model clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,6 +30,9 @@ run: $(VENV)/.run $(DAGSTER_HOME)/dagster.yaml $(MADE)  ## Materialize the whole
 
 export: $(VENV)/.run  ## Merge the distilled adapter of RUN into its base model, into the folder OUT
 	@$(BIN)/python -m training.export --run $(RUN) --out $(OUT) $(ARGS)
+
+report: $(VENV)/.run  ## Write the page of RUN, or of STUDY where it is given, as one HTML file
+	@$(BIN)/python -m pipeline.report $(if $(filter command line environment,$(origin STUDY)),--study docs/studies/$(STUDY),--run $(RUN)) $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)

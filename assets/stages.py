@@ -127,6 +127,8 @@ class _StageAsset:
     def _show(self, context: dg.AssetExecutionContext, run: Run, outcome: Outcome) -> Iterator[Any]:
         manifest = outcome.artifact.manifest
         self._report(context, versions_of(self.spec, manifest.provenance))
+        if self.spec.name == "evaluation" and not outcome.cached:
+            _leave_page(context, run)
         verdict = "unchanged, nothing recomputed" if outcome.cached else "computed"
         context.log.info(f"{manifest.name}: {verdict}; rows {manifest.rows}; fingerprint {manifest.fingerprint[:16]}")
         for name, artifact in outcome.artifacts.items():
@@ -143,6 +145,15 @@ class _StageAsset:
             known = context.instance.fetch_observations(key, limit=1).records
             if not known or known[0].asset_observation.data_version != version:
                 context.log_event(dg.AssetObservation(key, tags={"dagster/data_version": version}))
+
+
+def _leave_page(context: dg.AssetExecutionContext, run: Run) -> None:
+    from pipeline.report.run_page import write_run_page  # loads the plot library
+
+    try:
+        write_run_page(run)
+    except CurationError as error:  # the evaluation stands all the same
+        context.log.warning(str(error))
 
 
 class _Forwarding(logging.Handler):
