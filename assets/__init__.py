@@ -33,8 +33,11 @@ def run_name(preset: str) -> str:
 
 
 def resources(config: Config) -> dict[str, Any]:
-    """Return what all assets share: the store, and the model's section as a form."""
-    return {"store": StoreResource(root=STORE), "model": run_config(config.model, base=dg.ConfigurableResource)()}
+    """Return what all assets share: the store, and the model's section and the limits of checks as forms."""
+    forms = {"model": config.model, "checks": config.checks}
+    return {"store": StoreResource(root=STORE)} | {
+        name: run_config(section, base=dg.ConfigurableResource)() for name, section in forms.items()
+    }
 
 
 def build_definitions(
