@@ -62,7 +62,7 @@ class Means:
     """Runs a command to its end."""
     executor: Executor = field(default_factory=InProcess)
     """Where work on shards is done."""
-    limits: ChecksConfig = ChecksConfig()
+    limits: ChecksConfig = field(default_factory=ChecksConfig)
     """Limits by which results are judged."""
 
 
