@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run export test lint ui bench study reference-model clean
+.PHONY: help run export test test-kills lint ui bench study reference-model clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -33,6 +33,9 @@ export: $(VENV)/.run  ## Merge the distilled adapter of RUN into its base model,
 
 test: $(VENV)/.dev  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+test-kills: $(VENV)/.dev  ## Kill the whole chain 20 times and compare the bytes (about 8 minutes)
+	NEURON_OPSD_KILLS=20 $(BIN)/pytest tests/test_kills.py
 
 lint: $(VENV)/.dev  ## Check format, style, types and import rules
 	$(BIN)/ruff format --check .
