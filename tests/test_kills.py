@@ -65,7 +65,7 @@ def test_a_chain_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
         while not finished:
             process = start(root)
             try:
-                process.communicate(timeout=draw.uniform(2, 14) if kills < KILLS else None)
+                process.communicate(timeout=draw.uniform(4, 24) if kills < KILLS else None)
                 assert process.returncode == 0
                 finished = True
             except subprocess.TimeoutExpired:
