@@ -111,5 +111,7 @@ def test_one_click_materializes_a_slice_and_the_scores_page_shows_their_plot(add
         page.goto(f"{address}/assets/ui/neuron_scores")
         page.wait_for_timeout(2_000)
         page.screenshot(path=Path(SHOTS, "ui-scores.png"))
+        page.get_by_placeholder("Filter metadata keys").fill("plot")
+        page.get_by_text("Show Markdown").first.click()
         page.locator("img[src^='data:image/png;base64,']").first.wait_for(timeout=60_000)
         browser.close()
