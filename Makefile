@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run export report test lint ui bench study reference-model clean
+.PHONY: help run export report test test-kills test-ui lint ui bench study reference-model clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -36,6 +36,13 @@ report: $(VENV)/.run  ## Write the page of RUN, or of STUDY where it is given, a
 
 test: $(VENV)/.dev  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+test-kills: $(VENV)/.dev  ## Kill the whole chain 20 times and compare the bytes (about 8 minutes)
+	NEURON_OPSD_KILLS=20 $(BIN)/pytest tests/test_kills.py
+
+test-ui: $(VENV)/.dev $(VENV)/.ui  ## Drive the Dagster UI in a headless browser, on a slice (run "ui"); keeps screenshots in data/ui
+	mkdir -p data/ui
+	NEURON_OPSD_UI=data/ui $(BIN)/pytest tests/ui
 
 lint: $(VENV)/.dev  ## Check format, style, types and import rules
 	$(BIN)/ruff format --check .

@@ -67,6 +67,7 @@ def materialize(preset: str, config: Config, run: Run, select: str | None = None
             "resources": {
                 "store": {"config": {"root": str(run.store.root)}},
                 "model": {"config": config.model.model_dump()},
+                "checks": {"config": config.checks.model_dump()},
             },
             "loggers": {"console": {"config": {}}},
         },

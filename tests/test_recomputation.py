@@ -31,7 +31,7 @@ SAMPLING = {
 PREDICTIONS = {"base_predictions", "rival_predictions", "distilled_predictions", "ceiling_predictions"}
 ADAPTERS = {"distilled_adapter", "rival_adapter", "ceiling_adapter"}
 LAYOUT = {"raw_pool", "pool", "tests"}
-OWN = {spec.key: {spec.name} for spec in STAGES} | {"predictions": PREDICTIONS}
+OWN = {spec.key: {spec.name} for spec in STAGES} | {"predictions": PREDICTIONS, "checks": set()}
 
 REMADE: dict[str, set[str]] = {
     # The layout of a pool is also how held-out questions are read.
@@ -156,6 +156,8 @@ EDITED: dict[str, set[str]] = {
         for path in (
             *("pipeline/chain.py", "pipeline/stages.py", "pipeline/config.py", "pipeline/fingerprint.py"),
             *("pipeline/ledger/attempt.py", "pipeline/ledger/table.py"),
+            *("pipeline/checks/config.py", "pipeline/checks/registry.py", "pipeline/checks/judge.py"),
+            "pipeline/store/run_table.py",
             *("pipeline/store/store.py", "pipeline/store/__main__.py", "pipeline/presets/__init__.py"),
             "pipeline/store/part.py",
             *("pipeline/neurons/plot.py", "pipeline/neurons/stage.py", "pipeline/adapters/process.py"),
