@@ -16,6 +16,7 @@ from tqdm import tqdm
 from pipeline.errors import CurationError
 from pipeline.paths import PROJECT_ROOT, resolve_path
 from pipeline.study.config import StudyConfig, read_study
+from pipeline.study.costs import cost_of
 from pipeline.study.figures import Answers
 from pipeline.study.report import forest, write_report
 from pipeline.study.run import Cell, answer_cells, cells, configure, make_worlds
@@ -61,7 +62,7 @@ def _run(study: StudyConfig, root: Path, out: Path, n_jobs: int, command: str) -
     reasons = {", ".join(map(str, cell)): reason for cell, reason in failed.items()}
     if not whole:
         raise CurationError(f"no arm was made whole: {'; '.join(reasons.values())}")
-    answers = Answers(study, whole)
+    answers = Answers(study, whole, {cell: cost_of(study, cell, root) for cell in whole})
     figures = answers.figures()
     out.mkdir(parents=True, exist_ok=True)
     pq.write_table(conform(answers.cells(), CELLS, where="cells"), out / "cells.parquet")

@@ -62,9 +62,14 @@ def answer_cells(study: StudyConfig, root: Path, n_jobs: int) -> Iterator[tuple[
             raise
 
 
+def run_name(study: StudyConfig, cell: Cell) -> str:
+    """Return the name of the run that a cell is."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(map(str, (study.name, *cell))))
+
+
 def configure(study: StudyConfig, cell: Cell, root: Path) -> Config:
     """Return the configuration of a cell; raises ConfigError for a setting that there is not."""
-    arm, world = _arm(study, cell), _world(study, cell)
+    arm, world = arm_of(study, cell), _world(study, cell)
     folder = _folder(world, root)
     files = (
         f"model.path={folder / 'model'}",
@@ -100,8 +105,8 @@ def _answer(study: StudyConfig, cell: Cell, root: Path) -> Path | str:
 
 
 def _graded(study: StudyConfig, cell: Cell, root: Path) -> Path:
-    config, predictions = configure(study, cell, root), f"{_arm(study, cell).of}_predictions"
-    run = open_store(root).run(re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(map(str, (study.name, *cell)))))
+    config, predictions = configure(study, cell, root), f"{arm_of(study, cell).of}_predictions"
+    run = open_store(root).run(run_name(study, cell))
     for spec in (*stages_for(predictions), stage_of("tests")):
         materialize(spec, getattr(config, spec.key), config.model, run)
     answers, inputs = run.require(predictions), {name: run.require(name) for name in ("gold_labels", "test_labels")}
@@ -126,7 +131,8 @@ def _folder(world: World, root: Path) -> Path:
     return root / "worlds" / str(world.reference_seed) if world.reference_seed else SHIPPED
 
 
-def _arm(study: StudyConfig, cell: Cell) -> Arm:
+def arm_of(study: StudyConfig, cell: Cell) -> Arm:
+    """Return the arm of a cell."""
     return next(arm for arm in study.arms if arm.name == cell.arm)
 
 
