@@ -7,8 +7,8 @@ from typing import Final
 from pipeline.ledger.attempt import Attempt, read_attempts
 from pipeline.ledger.usage import Cost
 from pipeline.stages import open_store
-from pipeline.study.config import StudyConfig
-from pipeline.study.run import Cell, arm_of, run_name, stages_for
+from pipeline.study.config import Cell, StudyConfig, arm_of, run_name
+from pipeline.study.run import stages_for
 
 AMOUNTS: Final = ("processor_seconds", "seconds", "read_tokens", "generated_tokens", "trained_tokens")
 """Of ``Cost``: what is shown."""

@@ -18,8 +18,7 @@ from pipeline.evaluation.calibration import Floats
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.metrics import OUT_OF_DOMAIN, Estimate, estimate
 from pipeline.seeding import derive_seed
-from pipeline.study.config import StudyConfig
-from pipeline.study.run import Cell
+from pipeline.study.config import Cell, StudyConfig
 from pipeline.study.schemas import CELLS, FIGURES
 from pipeline.table import conform
 
