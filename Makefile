@@ -15,6 +15,7 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 export HF_HUB_DISABLE_TELEMETRY := 1
 export NEURON_OPSD_PRESET := $(PRESET)
 export NEURON_OPSD_RUN := $(RUN)
+export NEURON_OPSD_STUDY := docs/studies/$(STUDY).yaml
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
