@@ -163,7 +163,7 @@ EDITED: dict[str, set[str]] = {
             *("pipeline/neurons/plot.py", "pipeline/neurons/stage.py", "pipeline/adapters/process.py"),
             *("pipeline/reference/world.py", "pipeline/answers/early.py", "assets/publish.py"),
             "pipeline/adapters/gate.py",
-            "pipeline/study/figures.py",
+            *("pipeline/study/figures.py", "pipeline/inspection/trace.py", "pipeline/harness/ask.py"),
             *("pipeline/facts/questions.py", "pipeline/packaged/smollm2.py"),
         )
     },
