@@ -176,7 +176,9 @@ def test_beliefs_that_shift_come_first():
 def test_a_new_answer_is_one_that_the_model_does_not_vote_for():
     rows = [("a", "red", 0.5), ("b", "red", 0.9), ("c", None, 0.4), ("d", "red", 0.8), ("e", None, None)]
     beliefs = table(CONTEXT_BELIEFS, [{"id": i, "informed_answer": a, "informed_share": p} for i, a, p in rows])
-    labels = table(PSEUDO_LABELS, [{"id": i, "pseudo_answer": a} for i, a in (("a", "blue"), ("b", "red"), ("d", None))])
+    labels = table(
+        PSEUDO_LABELS, [{"id": i, "pseudo_answer": a} for i, a in (("a", "blue"), ("b", "red"), ("d", None))]
+    )
     expected = {"a": 0.5, "b": 1.0, "c": 1.0, "d": pytest.approx(0.2), "e": None}
     assert score("new_answer", "abcde", beliefs=beliefs, pseudo_labels=labels) == expected
 
