@@ -29,9 +29,11 @@ _LABELS = {
     "pass_at_k": "pass@{k}, %",
     "agreement": "vote share of the leading answer, mean",
     "abstention": "samples without an answer, share",
+    "ece_p_true": "ECE, P(True)",
+    "brier_p_true": "Brier, P(True)",
 } | {
     f"{name}_{kind}": f"{label}, {confidence}"
-    for kind, confidence in zip(CONFIDENCES, ("option probability", "vote share"), strict=True)
+    for kind, confidence in zip(CONFIDENCES, ("option probability", "vote share", "P(True)"), strict=True)
     for name, label in {
         "overconfidence": "confidence - share right",
         "ece_mass": "ECE, bins of equal numbers",
@@ -60,7 +62,8 @@ questions; it is the figure to judge by, since both models answered the same que
   confidence and outcome; both per question. *Option probability, mean over samples*: where a sample states its answer
   it gives each option a probability; the confidence is that of the leading option, averaged over the samples. Samples
   whose statement tells none are left out. *Vote share*: the share of the k samples that give the leading answer. In a
-  tie of leaders the outcome is the share of them that are right.
+  tie of leaders the outcome is the share of them that are right. *P(True)*, where `predictions.p_true` asks for it: the
+  probability of Yes when the model is asked whether its majority answer is right; ties are left out.
 - *ECE of a perfectly calibrated model*: what remains of ECE at this number of questions where outcomes are drawn with
   the confidences as probabilities; its interval holds most of the draws. An ECE inside it is as good as can be told.
 - pass@j: chance that one of j samples is right (unbiased). *Confidence - share right*: above zero the model is surer
