@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run export report test test-kills test-ui lint ui bench study reference-model clean
+.PHONY: help run rounds export report test test-kills test-ui lint ui bench study reference-model clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,6 +8,7 @@ PRESET ?= reference
 RUN ?= $(patsubst %.yml,%,$(patsubst %.yaml,%,$(notdir $(PRESET))))
 OUT ?= data/exports/$(RUN)
 ARGS ?=
+N ?= 3
 STUDY ?= reference
 SMOLLM2 := data/models/smollm2-135m-instruct
 export DAGSTER_HOME := $(CURDIR)/.dagster_home
@@ -28,6 +29,9 @@ MADE := $(if $(filter smollm2,$(PRESET)),$(if $(findstring model.path=,$(ARGS)),
 
 run: $(VENV)/.run $(DAGSTER_HOME)/dagster.yaml $(MADE)  ## Materialize the whole chain and print the result
 	@$(BIN)/python -m assets --preset $(PRESET) --run $(RUN) $(ARGS)
+
+rounds: $(VENV)/.run $(MADE)  ## Curate and distil in N rounds, each with the model of the last good one; prints whether it helps
+	@$(BIN)/python -m pipeline.rounds --preset $(PRESET) --run $(RUN)-rounds --rounds $(N) $(ARGS)
 
 export: $(VENV)/.run  ## Merge the distilled adapter of RUN into its base model, into the folder OUT
 	@$(BIN)/python -m training.export --run $(RUN) --out $(OUT) $(ARGS)

@@ -22,6 +22,7 @@ from pipeline.pool.config import RawPoolConfig
 from pipeline.predictions.config import PredictionsConfig
 from pipeline.proposals.config import ProposedQuestionsConfig
 from pipeline.rollouts.config import RolloutsConfig
+from pipeline.rounds.config import RoundsConfig
 from pipeline.section import Section
 from pipeline.selection.config import CuratedSubsetConfig
 from pipeline.teacher.config import TeacherContextsConfig
@@ -71,6 +72,8 @@ class Config(Section):
     """Questions by the model for its next pool, beside the chain."""
     checks: ChecksConfig = ChecksConfig()
     """Limits of the checks, which judge results and change none."""
+    rounds: RoundsConfig = RoundsConfig()
+    """Rounds, and what keeps a model from being promoted."""
 
     def with_seed(self, seed: int) -> Self:
         """Return a copy in which every stage that draws at random uses ``seed``."""

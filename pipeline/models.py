@@ -67,7 +67,8 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         )
     several = isinstance(template, dict)
     lines = _option_lines(config, tokenizer, template.values() if several else [template])
-    tokenizer.chat_template = {name: lines + text for name, text in template.items()} if several else lines + template
+    texts = {name: _preceded(text, lines) for name, text in (template if several else {"": template}).items()}
+    tokenizer.chat_template = texts if several else texts[""]
     tokenizer.padding_side = "left"
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -148,6 +149,11 @@ def _option_lines(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, templ
         f"{{%- if {name} is not defined %}}{{%- set {name} = {literal} %}}{{%- endif %}}\n"
         for name, literal in literals.items()
     )
+
+
+def _preceded(template: str, lines: str) -> str:
+    """Return a template that begins with these lines; one that was saved with them has them already."""
+    return template if template.startswith(lines) else lines + template
 
 
 def _names_read(template: str, config: ModelConfig) -> set[str]:

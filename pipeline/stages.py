@@ -18,6 +18,7 @@ from pipeline.predictions.stage import PREDICTIONS_STAGES
 from pipeline.proposals.stage import PROPOSED_QUESTIONS_STAGE
 from pipeline.registry import look_up
 from pipeline.rollouts.stage import ROLLOUTS_STAGE
+from pipeline.rounds.stage import MERGED_MODEL_STAGE
 from pipeline.selection.stage import CURATED_SUBSET_STAGE
 from pipeline.stage import StageSpec
 from pipeline.store.artifact import Tables
@@ -44,6 +45,7 @@ STAGES: Final[tuple[StageSpec, ...]] = (
     EVALUATION_STAGE,
     CAUSAL_CHECK_STAGE,
     PROPOSED_QUESTIONS_STAGE,
+    MERGED_MODEL_STAGE,
 )
 CATALOGUE: Final[Mapping[str, Tables]] = {name: tables for spec in STAGES for name, tables in spec.artifacts.items()}
 """Tables of every artifact."""

@@ -55,6 +55,7 @@ REMADE: dict[str, set[str]] = {
     "context_beliefs.batch_tokens": set(),
     "teacher_lift.batch_tokens": set(),
     "distilled_adapter.require_lift": set(),
+    **{f"rounds.{name}": set() for name in Config().rounds.model_dump()},
     # Further examples are taken as the first ones were.
     **{f"teacher_contexts.{name}": {"teacher_contexts", "teacher_lift"} for name in TeacherContextsConfig.model_fields},
     "predictions.batch_tokens": set(),
@@ -149,6 +150,8 @@ EDITED: dict[str, set[str]] = {
     # Where tokens are counted stands in the code that runs the model; what becomes of the counts does not.
     "pipeline/ledger/meter.py": SAMPLING | SCORED | ADAPTERS,
     "pipeline/ledger/usage.py": ADAPTERS,
+    "pipeline/rounds/merge.py": {"merged_model"},
+    "pipeline/strain.py": ADAPTERS,
     "pipeline/section.py": EVERYTHING,
     "pipeline/store/writer.py": EVERYTHING,
     # What only lists, starts, draws for people or looks after stages shapes nothing that is stored.
@@ -165,6 +168,7 @@ EDITED: dict[str, set[str]] = {
             *("pipeline/reference/world.py", "pipeline/answers/early.py", "assets/publish.py"),
             "pipeline/adapters/gate.py",
             *("pipeline/study/figures.py", "pipeline/inspection/trace.py", "pipeline/harness/ask.py"),
+            *("pipeline/rounds/drift.py", "pipeline/rounds/run.py", "pipeline/report/page.py"),
             *("pipeline/facts/questions.py", "pipeline/packaged/smollm2.py"),
         )
     },

@@ -10,13 +10,14 @@ Pinned by ``tests/training/test_guard.py``.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from torch import Tensor
 from transformers import TrainerCallback
 
 from pipeline.adapters.config import TrainingConfig
+from pipeline.strain import Strain, by_factor, by_floor, by_itself, by_rise
 from training.reporting import Reporter
 from training.vitals import LOGGED
 
@@ -31,7 +32,7 @@ class Limit(NamedTuple):
     """What it is called in a message."""
     setting: str
     """Setting that the limit follows from."""
-    strain: Callable[[float, float, float], float]
+    strain: Strain
     """Share of the way to the limit, of the first and the last window's mean and the setting."""
 
 
@@ -48,32 +49,14 @@ class Finding(NamedTuple):
     """Share of the way to the limit that it has come."""
 
 
-def _by_factor(first: float, last: float, factor: float) -> float:
-    if first <= 0:
-        return 0.0
-    return abs(math.log(last / first)) / math.log(factor) if last > 0 else math.inf
-
-
-def _by_rise(first: float, last: float, rise: float) -> float:
-    return (last - first) / rise
-
-
-def _by_floor(first: float, last: float, floor: float) -> float:
-    return (1 - last / first) / (1 - floor) if first > 0 else 0.0
-
-
-def _by_itself(_first: float, last: float, most: float) -> float:
-    return last / most
-
-
 LIMITS: Final[Mapping[str, Limit]] = {
-    "response_tokens": Limit("the responses' length (tokens)", "guard_length_factor", _by_factor),
-    "clipped_share": Limit("the share of responses that the length limit cuts", "guard_clipped_rise", _by_rise),
-    "entropy": Limit("the entropy of the next token (nats)", "guard_entropy_factor", _by_factor),
-    "distinct_responses": Limit("the share of different responses", "guard_distinct_floor", _by_floor),
-    "distinct_answers": Limit("the share of different answers", "guard_distinct_floor", _by_floor),
-    "agreement": Limit("the agreement with the leading answers", "guard_agreement_floor", _by_floor),
-    "kl_to_base": Limit("the divergence from the base model (nats per token)", "guard_max_kl", _by_itself),
+    "response_tokens": Limit("the responses' length (tokens)", "guard_length_factor", by_factor),
+    "clipped_share": Limit("the share of responses that the length limit cuts", "guard_clipped_rise", by_rise),
+    "entropy": Limit("the entropy of the next token (nats)", "guard_entropy_factor", by_factor),
+    "distinct_responses": Limit("the share of different responses", "guard_distinct_floor", by_floor),
+    "distinct_answers": Limit("the share of different answers", "guard_distinct_floor", by_floor),
+    "agreement": Limit("the agreement with the leading answers", "guard_agreement_floor", by_floor),
+    "kl_to_base": Limit("the divergence from the base model (nats per token)", "guard_max_kl", by_itself),
 }
 """What is judged, by its column in TRAINING_LOG."""
 _OF_SAMPLES: Final = frozenset({"response_tokens", "entropy"})
@@ -101,7 +84,7 @@ def judge(history: Sequence[Mapping[str, Any]], settings: TrainingConfig) -> lis
         first, last = (_mean(part, LOGGED[vital]) for part in (steps[:window], steps[-window:]))
         if first is None or last is None or (vital in _OF_SAMPLES and not sampled):
             continue
-        strain = limit.strain(first, last, getattr(settings, limit.setting))
+        strain = float(limit.strain(first, last, getattr(settings, limit.setting)))
         findings.append(Finding(vital, first, last, strain))
     return sorted(findings, key=lambda finding: -finding.strain)
 

@@ -139,13 +139,13 @@ def estimate(answered: pl.DataFrame, config: EvaluationConfig, split: str) -> di
     whole = np.ones(len(ids), dtype=bool)
     estimates = {
         name: Estimate(draws, whole)
-        for name, draws in _bootstrap(lambda w: {name: of(w) for name, of in measures.items()}, whole, config, split)
+        for name, draws in bootstrap(lambda w: {name: of(w) for name, of in measures.items()}, whole, config, split)
     }
     for kind, table in tables.items():
         sure, correct = (table[column].to_numpy() for column in ("confidence", "correct"))
         used = np.isin(ids.to_numpy(), table["id"].to_numpy())
         if used.any():
-            found = dict(_bootstrap(calibration(sure, correct), used, config, split))
+            found = dict(bootstrap(calibration(sure, correct), used, config, split))
             errors = calibrated_errors(sure, config.n_resamples, derive_seed(0, "calibrated", split))
             found["ece_calibrated"] = np.array([errors.mean(), *errors])
             estimates |= {f"{name}_{kind}": Estimate(draws, used) for name, draws in found.items()}
@@ -153,7 +153,7 @@ def estimate(answered: pl.DataFrame, config: EvaluationConfig, split: str) -> di
     return {name: one for name in METRIC_NAMES if (one := estimates.get(name)) and np.isfinite(one.draws[0])}
 
 
-def _bootstrap(
+def bootstrap(
     measure: Callable[[Floats], Mapping[str, Floats]],
     used: npt.NDArray[np.bool_],
     config: EvaluationConfig,
