@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run rounds export test lint ui bench study reference-model clean
+.PHONY: help run rounds export report test test-kills test-ui lint ui bench study reference-model clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,6 +16,7 @@ export DAGSTER_DISABLE_TELEMETRY := yes
 export HF_HUB_DISABLE_TELEMETRY := 1
 export NEURON_OPSD_PRESET := $(PRESET)
 export NEURON_OPSD_RUN := $(RUN)
+export NEURON_OPSD_STUDY := docs/studies/$(STUDY).yaml
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
@@ -35,8 +36,18 @@ rounds: $(VENV)/.run $(MADE)  ## Curate and distil in N rounds, each with the mo
 export: $(VENV)/.run  ## Merge the distilled adapter of RUN into its base model, into the folder OUT
 	@$(BIN)/python -m training.export --run $(RUN) --out $(OUT) $(ARGS)
 
+report: $(VENV)/.run  ## Write the page of RUN, or of STUDY where it is given, as one HTML file
+	@$(BIN)/python -m pipeline.report $(if $(filter command line environment,$(origin STUDY)),--study docs/studies/$(STUDY),--run $(RUN)) $(ARGS)
+
 test: $(VENV)/.dev  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+
+test-kills: $(VENV)/.dev  ## Kill the whole chain 20 times and compare the bytes (about 8 minutes)
+	NEURON_OPSD_KILLS=20 $(BIN)/pytest tests/test_kills.py
+
+test-ui: $(VENV)/.dev $(VENV)/.ui  ## Drive the Dagster UI in a headless browser, on a slice (run "ui"); keeps screenshots in data/ui
+	mkdir -p data/ui
+	NEURON_OPSD_UI=data/ui $(BIN)/pytest tests/ui
 
 lint: $(VENV)/.dev  ## Check format, style, types and import rules
 	$(BIN)/ruff format --check .

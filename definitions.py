@@ -1,16 +1,26 @@
-"""Dagster's entry point: the asset graph of a run of a preset.
+"""Dagster's entry point: the asset graph of a run of a preset, and the jobs of a study.
 
 NEURON_OPSD_PRESET names the preset (default: reference), NEURON_OPSD_RUN the run (default: the preset's name), and
 NEURON_OPSD_EXECUTOR how its steps are executed: in_process (default) or multiprocess, one process per step.
+NEURON_OPSD_STUDY names the study's file (default: docs/studies/reference.yaml).
 """
 
 import os
 
+import dagster as dg
+
 from assets import build_definitions
+from assets.studies import build_study_jobs
+from pipeline.paths import resolve_path
 from pipeline.presets import DEFAULT_PRESET
 
-defs = build_definitions(
-    os.environ.get("NEURON_OPSD_PRESET", DEFAULT_PRESET),
-    run=os.environ.get("NEURON_OPSD_RUN"),
-    executor=os.environ.get("NEURON_OPSD_EXECUTOR", "in_process"),
+defs = dg.Definitions.merge(
+    build_definitions(
+        os.environ.get("NEURON_OPSD_PRESET", DEFAULT_PRESET),
+        run=os.environ.get("NEURON_OPSD_RUN"),
+        executor=os.environ.get("NEURON_OPSD_EXECUTOR", "in_process"),
+    ),
+    dg.Definitions(
+        jobs=build_study_jobs(resolve_path(os.environ.get("NEURON_OPSD_STUDY", "docs/studies/reference.yaml")))
+    ),
 )

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from assets.automation import build_schedule, build_sensors
 from assets.console import plain_console
 from assets.keys import asset_key
 from assets.rounds import GROUP as ROUNDS_GROUP
@@ -35,8 +36,11 @@ def run_name(preset: str) -> str:
 
 
 def resources(config: Config) -> dict[str, Any]:
-    """Return what all assets share: the store, and the model's section as a form."""
-    return {"store": StoreResource(root=STORE), "model": run_config(config.model, base=dg.ConfigurableResource)()}
+    """Return what all assets share: the store, and the model's section and the limits of checks as forms."""
+    forms = {"model": config.model, "checks": config.checks}
+    return {"store": StoreResource(root=STORE)} | {
+        name: run_config(section, base=dg.ConfigurableResource)() for name, section in forms.items()
+    }
 
 
 def build_definitions(
@@ -56,7 +60,7 @@ def build_definitions(
     curation = dg.AssetSelection.groups("curation")
     sources = build_sources(specs, settings, run)
     jobs = [
-        dg.define_asset_job(
+        whole := dg.define_asset_job(
             "all_stages",
             dg.AssetSelection.all() - dg.AssetSelection.groups(ROUNDS_GROUP) - dg.AssetSelection.assets(*optional),
             description="From raw pool to evaluation.",
@@ -73,16 +77,9 @@ def build_definitions(
         jobs=jobs,
         schedules=[
             dg.ScheduleDefinition(name="daily_observation", job=observe, cron_schedule="0 2 * * *"),
-            # Not RunRequest(stale_assets_only=True): an asset is stale by its own inputs alone, so a new file would
-            # take a week per stage to get through, and what is stale cannot be asked for otherwise (dagster#19368).
-            # Of the whole group, what still stands is not computed again.
-            dg.ScheduleDefinition(
-                name="weekly_curation",
-                target=curation,
-                cron_schedule="0 3 * * 1",
-                description="Curates again; stages of which nothing changed are not recomputed.",
-            ),
+            build_schedule(specs, settings, run, curation),
         ],
+        sensors=build_sensors(specs, settings, run, whole),
         resources=resources(settings),
         loggers={"console": plain_console},
         executor=look_up(EXECUTORS, executor, "NEURON_OPSD_EXECUTOR"),

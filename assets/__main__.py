@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError, CurationError, one_line
 from pipeline.ledger.table import LEDGER_FILE, ledger_of, show_ledger
 from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import DEFAULT_PRESET, PRESETS, load_config
+from pipeline.report.page_file import page_path
 from pipeline.stages import CATALOGUE, STAGES, open_store
 from pipeline.store.store import Run
 
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     _print_summary(run, cached)
+    _leave_page(run, cached)
     _print_costs(run, cached, started)
     return 0
 
@@ -65,6 +67,7 @@ def materialize(preset: str, config: Config, run: Run, select: str | None = None
             "resources": {
                 "store": {"config": {"root": str(run.store.root)}},
                 "model": {"config": config.model.model_dump()},
+                "checks": {"config": config.checks.model_dump()},
             },
             "loggers": {"console": {"config": {}}},
         },
@@ -126,6 +129,15 @@ def _print_costs(run: Run, cached: dict[str, bool], started: datetime) -> None:
     print(f"{'ledger':<10} {_shown(run.folder / LEDGER_FILE)}")
     spent = ledger_of(run).filter(pl.col("run") == run.name, pl.col("started") >= started)
     print(f"\n{show_ledger(spent, {'spent this time': pl.lit(True)})}")
+
+
+def _leave_page(run: Run, cached: dict[str, bool]) -> None:
+    """Write the page of the run, unless the one that stands shows all that there is."""
+    if not all(cached.values()) or not page_path(run).is_file():
+        from pipeline.report.run_page import write_run_page  # loads the plot library
+
+        write_run_page(run)
+    print(f"{'page':<10} {_shown(page_path(run))}")
 
 
 def _shown(path: Path) -> str:

@@ -13,6 +13,7 @@ from assets.sources import versions_of
 from pipeline.ledger.table import cost_to_make
 from pipeline.ledger.usage import Cost
 from pipeline.markdown import markdown_table
+from pipeline.report.page_file import page_path
 from pipeline.stage import StageSpec, resolve
 from pipeline.store.artifact import Artifact
 from pipeline.store.store import Run
@@ -35,6 +36,8 @@ def publish(
         "path": dg.MetadataValue.path(str(run.folder / manifest.name)),
         "fingerprint": manifest.fingerprint[:16],
     }
+    if manifest.name == "evaluation":
+        metadata["report"] = dg.MetadataValue.path(str(page_path(run)))
     if not is_known:
         metadata |= _details(spec, artifact)
         if manifest.name == spec.name:

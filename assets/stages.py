@@ -8,12 +8,15 @@ from typing import Any, Final
 
 import dagster as dg
 
+from assets.checks import check_results, check_specs
 from assets.keys import asset_key
 from assets.publish import column_schema, publish
 from assets.run_config import read_section, run_config
 from assets.sources import sources_of, versions_of
 from pipeline.adapters.process import CrashError, run_process
-from pipeline.chain import Means, Outcome, materialize
+from pipeline.chain import Means, Outcome, make_and_judge
+from pipeline.checks.config import ChecksConfig
+from pipeline.checks.judge import judge, require_sound
 from pipeline.config import Config
 from pipeline.errors import CurationError, QuarantineError
 from pipeline.fingerprint import reachable_code
@@ -26,9 +29,8 @@ from pipeline.store.store import Run, Store
 
 POOL: Final = "model"
 """Stages that load the model run one at a time when the instance limits this pool, as a single GPU needs."""
-REFUSED_SHARE: Final = "refused_share"
-"""Check of ``raw_pool``, the one stage whose companion is worth showing when it fails."""
 _QUARANTINE: Final = "quarantine"
+"""The one companion that is worth showing when its stage fails."""
 
 
 class StoreResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # Dagster's own generic is for other uses
@@ -61,7 +63,7 @@ class _StageAsset:
         @dg.multi_asset(
             name=self.spec.name,
             specs=list(self._specs(section)),
-            check_specs=self._check_specs(),
+            check_specs=check_specs(self.spec.name, self.run),
             can_subset=len(self.spec.artifacts) > 1,
             pool=POOL if self.spec.uses_model else None,
         )
@@ -70,10 +72,15 @@ class _StageAsset:
             config: Form,  # type: ignore[valid-type]  # a class made at run time
             store: StoreResource,
             model: dg.ResourceParam[Any],
+            checks: dg.ResourceParam[Any],
         ) -> Iterator[Any]:
             try:
                 folder = store.open(self.run, self.catalogue)
-                yield from self._run(context, folder, read_section(kind, config), read_section(ModelConfig, model))
+                section, means = (
+                    read_section(kind, config),
+                    Means(_launcher(context), limits=read_section(ChecksConfig, checks)),
+                )
+                yield from self._run(context, folder, section, read_section(ModelConfig, model), means)
             except CurationError as error:
                 again = isinstance(error, CrashError)  # trying anything else again would not help
                 raise dg.Failure(description=str(error), allow_retries=again) from error
@@ -95,38 +102,28 @@ class _StageAsset:
                 metadata={"dagster/column_schema": column_schema(tables)},
             )
 
-    def _check_specs(self) -> list[dg.AssetCheckSpec]:
-        if _QUARANTINE not in self.spec.companions:
-            return []
-        described = (
-            "Fails, and nothing downstream runs, when no row is left, a file is damaged, or more rows are refused than "
-            "raw_pool.max_quarantined_share allows."
-        )
-        asset = asset_key(self.run, self.spec.name)
-        return [dg.AssetCheckSpec(REFUSED_SHARE, asset=asset, blocking=True, description=described)]
-
-    def _run(self, context: dg.AssetExecutionContext, run: Run, section: Section, model: ModelConfig) -> Iterator[Any]:
+    def _run(
+        self, context: dg.AssetExecutionContext, run: Run, section: Section, model: ModelConfig, means: Means
+    ) -> Iterator[Any]:
         refusal = None
-        try:
-            with _warnings_in(context.log):
-                outcome = materialize(self.spec, section, model, run, Means(launch=_launcher(context)))
-        except QuarantineError as error:  # the quarantine stands, and is shown before the stage fails
-            refusal, outcome = error, Outcome({_QUARANTINE: run.require(_QUARANTINE)}, cached=False)
+        with _warnings_in(context.log):
+            try:
+                outcome = make_and_judge(self.spec, section, model, run, means)
+            except QuarantineError as error:  # the quarantine stands, and is shown before the stage fails
+                verdicts = judge(self.spec.name, section, means.limits, run)
+                refusal = error
+                outcome = Outcome({_QUARANTINE: run.require(_QUARANTINE)}, cached=False, verdicts=verdicts)
         yield from self._show(context, run, outcome)
-        if context.selected_asset_check_keys:
-            notes = run.require(_QUARANTINE).manifest.notes
-            yield dg.AssetCheckResult(
-                passed=refusal is None,
-                description=str(refusal or ""),
-                metadata={key: notes[key] for key in ("read", "kept", "refused_share")}
-                | {"max_quarantined_share": section.model_dump()["max_quarantined_share"]},
-            )
+        yield from check_results(outcome.verdicts, self.spec.name, self.run, context.selected_asset_check_keys)
         if refusal:
             raise refusal
+        require_sound(self.spec.name, outcome.verdicts)
 
     def _show(self, context: dg.AssetExecutionContext, run: Run, outcome: Outcome) -> Iterator[Any]:
         manifest = outcome.artifact.manifest
         self._report(context, versions_of(self.spec, manifest.provenance))
+        if self.spec.name == "evaluation" and not outcome.cached:
+            _leave_page(context, run)
         verdict = "unchanged, nothing recomputed" if outcome.cached else "computed"
         context.log.info(f"{manifest.name}: {verdict}; rows {manifest.rows}; fingerprint {manifest.fingerprint[:16]}")
         for name, artifact in outcome.artifacts.items():
@@ -143,6 +140,15 @@ class _StageAsset:
             known = context.instance.fetch_observations(key, limit=1).records
             if not known or known[0].asset_observation.data_version != version:
                 context.log_event(dg.AssetObservation(key, tags={"dagster/data_version": version}))
+
+
+def _leave_page(context: dg.AssetExecutionContext, run: Run) -> None:
+    from pipeline.report.run_page import write_run_page  # loads the plot library
+
+    try:
+        write_run_page(run)
+    except CurationError as error:  # the evaluation stands all the same
+        context.log.warning(str(error))
 
 
 class _Forwarding(logging.Handler):

@@ -8,15 +8,18 @@ the CUDA context, its workspaces and fragmentation take, for which a tenth and 1
 
 Hours are computed, not measured: operations by a utilisation, tokens of sampling by a latency, both assumed. The count
 is checked against what the C library's allocator gives out at most when a process does the same with contents.
-``python -m benchmarks.memory``; on a GPU ``--device cuda --shape 4b`` measures the same step there instead (not run).
+``python -m benchmarks.memory``; on a GPU ``--device cuda`` measures the same steps there, counts beside them.
 """
 
 import argparse
+import itertools as it
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from peft import PeftModel, get_peft_model
@@ -27,6 +30,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 import training.divergence
 from benchmarks.allocation import AllocatedBytes, LivingBytes
 from benchmarks.machine import LIBRARIES, RESULTS, describe_machine, store_report
+from benchmarks.scoring import seconds
 from pipeline.adapters.config import DistilledAdapterConfig
 from pipeline.predictions.config import PredictionsConfig
 from pipeline.rollouts.config import RolloutsConfig
@@ -106,13 +110,21 @@ def count_step(
         place(model, "cpu")
         teacher = EMATeacher(model, 0.005)
         there = [*model.parameters(), *model.buffers(), *(x for delta in teacher.deltas.values() for x in delta)]
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16), LivingBytes(there) as living:
+        with (
+            torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16),
+            # Whether any logit is masked, which costs a copy, cannot be asked of tensors without contents.
+            patch("training.divergence._log_probs", lambda logits: logits.log_softmax(-1, torch.float32)),
+            LivingBytes(there) as living,
+        ):
             step(model, teacher, *lengths)
         return living.peak
 
 
-def measure_step(options: argparse.Namespace, lengths: tuple[int, int, int]) -> int:
-    """Return the same of a step with contents: on a GPU from PyTorch's allocator, else from the C library's."""
+def measure_step(options: argparse.Namespace, lengths: tuple[int, int, int]) -> dict[str, float]:
+    """Return the same of a step with contents: on a GPU from PyTorch's allocator, else from the C library's.
+
+    On a GPU also the most that is allocated in all, and the seconds of the step, its first time apart.
+    """
     on_gpu = options.device == "cuda"
     model = build(options.shape, options.layers, torch.bfloat16 if on_gpu else torch.float32)
     if options.checkpointing:
@@ -126,10 +138,12 @@ def measure_step(options: argparse.Namespace, lengths: tuple[int, int, int]) -> 
             torch.cuda.reset_peak_memory_stats()
             before = torch.cuda.memory_allocated()
             step(model, teacher, *lengths)
-            return torch.cuda.max_memory_allocated() - before
+            peak = torch.cuda.max_memory_allocated()
+            seconds_spent = seconds(partial(step, model, teacher, *lengths), "cuda")
+            return {"step_bytes": peak - before, "total_bytes": peak, "seconds": seconds_spent}
         with AllocatedBytes() as allocated:
             step(model, teacher, *lengths)
-        return allocated.peak
+        return {"step_bytes": allocated.peak}
 
 
 def describe_shape(shape: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -201,18 +215,47 @@ def hours(shape: str, n_weights: int, n_teacher: int, options: argparse.Namespac
     }
 
 
+def measure_apart(*arguments: str, lengths: tuple[int, int, int], checkpointing: bool) -> dict[str, float]:
+    """Return what ``measure_step`` says in a process of its own."""
+    switch = ["--checkpointing"] if checkpointing else []
+    done = subprocess.run(  # noqa: S603  # this program
+        [
+            *(sys.executable, "-m", "benchmarks.memory", "--measure", "--lengths"),
+            *(*map(str, lengths), *arguments, *switch),
+        ],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
 def check(*, checkpointing: bool) -> dict[str, float]:
     """Return the counted and the measured peak of a step of 0.6b with four layers in float32 (GB), and their ratio."""
     lengths = (256, 512, 128)
-    arguments = ["--measure", "--layers", "4", "--lengths", *map(str, lengths)]
-    done = subprocess.run(  # noqa: S603  # this program
-        [sys.executable, "-m", "benchmarks.memory", *arguments, *(["--checkpointing"] if checkpointing else [])],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    counted, measured = count_step("0.6b", 4, lengths, checkpointing, torch.float32), json.loads(done.stdout)
+    measured = measure_apart("--layers", "4", lengths=lengths, checkpointing=checkpointing)["step_bytes"]
+    counted = count_step("0.6b", 4, lengths, checkpointing, torch.float32)
     return {"counted_gb": counted / GB, "measured_gb": measured / GB, "counted / measured": counted / measured}
+
+
+def measure_on_gpu(shape: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return counted and measured peaks (GB) of a micro-batch on this GPU, and its seconds."""
+    rows, n_new = [], SETTINGS.max_new_tokens
+    for n_teacher, checkpointing in it.product(options.teacher_tokens, (False, True)):
+        lengths = (options.prompt_tokens, n_teacher - n_new, n_new)
+        found = measure_apart("--device", "cuda", "--shape", shape, lengths=lengths, checkpointing=checkpointing)
+        rows.append(
+            {
+                "teacher_tokens": n_teacher,
+                "checkpointing": checkpointing,
+                "counted_step_gb": count_step(shape, None, lengths, checkpointing, torch.bfloat16) / GB,
+                "measured_step_gb": found["step_bytes"] / GB,
+                "measured_total_gb": found["total_bytes"] / GB,
+                "seconds": found["seconds"],
+            }
+        )
+    return rows
 
 
 def main() -> None:
@@ -224,7 +267,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=2_000, help="in the pool (%(default)s)")
     parser.add_argument("--test-questions", type=int, default=1_000, help="in both tests (%(default)s)")
     parser.add_argument("--measure", action="store_true", help="print the bytes of one step with contents, and end")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of --measure (%(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="cuda measures there (%(default)s)")
     parser.add_argument("--shape", choices=SHAPES, default="0.6b", help="of --measure (%(default)s)")
     parser.add_argument("--layers", type=int, help="of --measure; all unless given")
     parser.add_argument(
@@ -234,12 +277,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "memory.json", help="(%(default)s)")
     options = parser.parse_args()
     if options.measure:
-        sys.stdout.write(f"{measure_step(options, tuple(options.lengths))}\n")
+        sys.stdout.write(f"{json.dumps(measure_step(options, tuple(options.lengths)))}\n")
         return
     named = ("prompt_tokens", "teacher_tokens", "questions", "test_questions")
-    report = {
+    about = {
         "setting": {name: getattr(options, name) for name in named},
         "machine": describe_machine("memory", (*LIBRARIES, "peft", "trl")),
+    }
+    if options.device == "cuda":
+        found = {shape: measure_on_gpu(shape, options) for shape in options.shapes}
+        store_report(about | {"measured": found}, options.output)
+        return
+    report = {
+        **about,
         "assumed": {"operations_per_second": OPERATIONS_PER_SECOND, "seconds_per_layer_and_token": SECONDS_PER_LAYER},
         "count_checked_on_cpu": {"plain": check(checkpointing=False), "checkpointing": check(checkpointing=True)},
         "computed, not measured": {shape: describe_shape(shape, options) for shape in options.shapes},

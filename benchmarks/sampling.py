@@ -64,7 +64,8 @@ def build_model(shape: str, device: str, dtype: str) -> LanguageModel:
         bos_token_id=None,
         eos_token_id=None,
     )
-    model = AutoModelForCausalLM.from_config(config).to(device=device, dtype=getattr(torch, dtype)).eval()
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).eval()
     model.get_decoder().norm.weight.data.mul_(SCALE[shape])
     return LanguageModel(model, SimpleNamespace(eos_token_id=None))
 

@@ -9,6 +9,7 @@ case.
 
 Shared prompts: questions of 5 rollouts each, at SmolLM2-135M's shape, prompts of 160 tokens, against a backbone forward
 of every whole rollout in one batch without padding. Tokens are drawn by Zipf's law, as in a text, and again uniformly.
+How alike the neuron sets are with shared prompts and without is said beside it.
 ``python -m benchmarks.scoring``; on a GPU ``--device cuda --dtype bfloat16 --shape 4b --layers 36 --shared-shape 4b``.
 """
 
@@ -20,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
@@ -31,6 +33,7 @@ from pipeline.neurons.collector import collect_activations
 from pipeline.neurons.config import NeuronScoresConfig
 from pipeline.neurons.contribution import contributions, token_alignment, unembedding_rows
 from pipeline.neurons.rollout import Rollout
+from pipeline.neurons.tables import response_table
 
 VOCABULARY = 151_936
 SHAPES = {
@@ -43,12 +46,17 @@ SMOLLM2 = {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads":
 N_LAYERS = {"135m": 30, "0.6b": 28, "4b": 36}
 
 
-def build_model(shape: str, n_layers: int) -> PreTrainedModel:
+def build_model(shape: str, n_layers: int, device: str = "cpu", dtype: str = "float32") -> PreTrainedModel:
     """Return a random model with the widths and vocabulary of a published Qwen3, or of SmolLM2-135M (``135m``)."""
     torch.manual_seed(0)
+    with torch.device(device):  # drawn there: billions of weights take a processor minutes
+        return _build(shape, n_layers).to(getattr(torch, dtype)).eval()
+
+
+def _build(shape: str, n_layers: int) -> PreTrainedModel:
     if shape == "135m":
         llama = LlamaConfig(vocab_size=49_152, num_hidden_layers=n_layers, tie_word_embeddings=True, **SMOLLM2)
-        return LlamaForCausalLM(llama).eval()
+        return LlamaForCausalLM(llama)
     config = Qwen3Config(
         vocab_size=VOCABULARY,
         num_hidden_layers=n_layers,
@@ -60,7 +68,7 @@ def build_model(shape: str, n_layers: int) -> PreTrainedModel:
         bos_token_id=None,
         **SHAPES[shape],
     )
-    return Qwen3ForCausalLM(config).eval()
+    return Qwen3ForCausalLM(config)
 
 
 def vocabulary_contributions(activations: Tensor, W_down: Tensor, W_U: Tensor, tokens: Tensor) -> Tensor:
@@ -111,7 +119,7 @@ def interleaved(runs: dict[str, Callable[[], object]], options: argparse.Namespa
 def measure_shared(options: argparse.Namespace) -> dict[str, Any]:
     """Return what rollouts that share their prompts cost, by the length of the responses (tokens)."""
     shape, report = options.shared_shape, {}
-    model = build_model(shape, N_LAYERS[shape]).to(device=options.device, dtype=getattr(torch, options.dtype))
+    model = build_model(shape, N_LAYERS[shape], options.device, options.dtype)
     stack, vocabulary = find_mlp_stack(model), torch.arange(1.0, model.config.vocab_size + 1)
     laws = {"zipf": 1 / vocabulary, "uniform": torch.ones_like(vocabulary)}
     for n_response in (16, 256):
@@ -138,15 +146,26 @@ def measure_shared(options: argparse.Namespace) -> dict[str, Any]:
                 name: median[name] / median["backbone"] for name in ("zipf", "uniform", "apart")
             },
             "rollouts_per_second": len(tokens) / median["zipf"],
+            "mean_jaccard_of_sets, shared and apart": overlap(batches["zipf"], stack),
         }
     return report
+
+
+def overlap(batch: list[Rollout], stack: MlpStack) -> float:
+    """Return the mean Jaccard similarity of the rollouts' neuron sets, prompts shared and not."""
+    config, sets = NeuronScoresConfig(), []
+    for score in (score_shared, score_apart):
+        responses, _ = score(batch, stack, config)
+        tables = pl.concat([response_table(reading, stack, config) for reading in responses])
+        sets.append(tables.sort("id", "sample")["neurons"].to_list())
+    return statistics.mean(len({*a} & {*b}) / len({*a} | {*b}) for a, b in zip(*sets, strict=True))
 
 
 @torch.inference_mode()
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return times, ratios and, on a GPU, the peak of its memory."""
     device, n_prompt, n_response = options.device, options.prompt_tokens, options.response_tokens
-    model = build_model(options.shape, options.layers).to(device=device, dtype=getattr(torch, options.dtype))
+    model = build_model(options.shape, options.layers, device, options.dtype)
     stack = find_mlp_stack(model)
     tokens = torch.randint(VOCABULARY, (options.rollouts, n_prompt + n_response))
     batch = [Rollout(i, str(i), 0, row[:n_prompt], row[n_prompt:]) for i, row in enumerate(tokens.tolist())]

@@ -7,12 +7,15 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
 
 from pipeline.adapters.process import run_process
+from pipeline.checks.check import Verdict
+from pipeline.checks.config import ChecksConfig
+from pipeline.checks.judge import judge, require_sound
 from pipeline.config import Config
 from pipeline.digests import digest_json
 from pipeline.errors import ArtifactError
@@ -42,6 +45,8 @@ class Outcome:
     """Whether an earlier result still stood and nothing was computed."""
     cost: Cost = field(default_factory=Cost)
     """What was spent now; ``ledger.table.cost_to_make`` tells what it cost with all attempts."""
+    verdicts: tuple[Verdict, ...] = ()
+    """What its checks say."""
 
     @property
     def artifact(self) -> Artifact:
@@ -57,6 +62,8 @@ class Means:
     """Runs a command to its end."""
     executor: Executor = field(default_factory=InProcess)
     """Where work on shards is done."""
+    limits: ChecksConfig = field(default_factory=ChecksConfig)
+    """Limits by which results are judged."""
 
 
 class Materialization:
@@ -186,7 +193,17 @@ class Materialization:
 
 
 def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run, means: Means | None = None) -> Outcome:
-    """Return a stage's standing artifacts, or make them; the run shows them from then on."""
+    """Return a stage's standing artifacts, or make them; the run shows them from then on.
+
+    Raises CheckError where they do not pass a blocking check.
+    """
+    outcome = make_and_judge(spec, section, model, run, means or Means())
+    require_sound(spec.name, outcome.verdicts)
+    return outcome
+
+
+def make_and_judge(spec: StageSpec, section: Section, model: ModelConfig, run: Run, means: Means) -> Outcome:
+    """Return what ``materialize`` does, with verdicts that may be bad."""
     materialization = Materialization(spec, section, model, run)
     if spec.gate:
         resolve(spec.gate)({name: run.require(name).manifest.notes for name in spec.after}, section)
@@ -195,21 +212,19 @@ def materialize(spec: StageSpec, section: Section, model: ModelConfig, run: Run,
     cached = standing is not None
     try:
         if standing is None:
-            cost = materialization.compute(means or Means())
+            cost = materialization.compute(means)
             standing = materialization.standing()
     finally:
         if not cached or before is None or before.manifest.fingerprint != materialization.fingerprint:
             write_ledger(run)
     if standing is None:
         raise ArtifactError(f"'{spec.name}' of run '{run.name}' was removed while it was made: materialize it again")
-    if spec.check:
-        resolve(spec.check)(standing[spec.name].manifest.notes, section)
-    return Outcome(standing, cached, cost)
+    return Outcome(standing, cached, cost, judge(spec.name, section, means.limits, run))
 
 
 def run_chain(config: Config, run: Run, last: str = "evaluation", means: Means | None = None) -> dict[str, Outcome]:
     """Run the stages in order up to ``last``, optional ones left out, and return the outcome of each."""
-    chosen = STAGES[: STAGES.index(stage_of(last)) + 1]
+    chosen, means = STAGES[: STAGES.index(stage_of(last)) + 1], replace(means or Means(), limits=config.checks)
     return {
         spec.name: materialize(spec, getattr(config, spec.key), config.model, run, means)
         for spec in chosen

@@ -11,6 +11,7 @@ from pipeline.adapters.config import CeilingAdapterConfig, DistilledAdapterConfi
 from pipeline.answers.config import AnswersConfig
 from pipeline.beliefs.config import ContextBeliefsConfig
 from pipeline.causal.config import CausalCheckConfig
+from pipeline.checks.config import ChecksConfig
 from pipeline.deduplication.config import PoolConfig
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.held_out.config import TestsConfig
@@ -69,6 +70,8 @@ class Config(Section):
     """The causal check, beside the chain."""
     proposed_questions: ProposedQuestionsConfig = ProposedQuestionsConfig()
     """Questions by the model for its next pool, beside the chain."""
+    checks: ChecksConfig = ChecksConfig()
+    """Limits of the checks, which judge results and change none."""
     rounds: RoundsConfig = RoundsConfig()
     """Rounds, and what keeps a model from being promoted."""
 

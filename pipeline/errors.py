@@ -38,5 +38,9 @@ class ArtifactError(CurationError):
     """A stored table is missing, damaged, or does not have the declared schema."""
 
 
+class CheckError(CurationError):
+    """A result does not pass a check that stops what would come after it."""
+
+
 class TrainingError(CurationError):
     """A training job cannot run as configured."""

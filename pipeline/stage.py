@@ -63,8 +63,6 @@ class StageSpec:
 
     Files, folders or data sets, as ``pipeline.pool.source`` has them: with a name, and a digest of the content.
     """
-    check: str | None = None
-    """``module:function`` that judges the notes of its result by its settings, and raises when they do not suffice."""
     gate: str | None = None
     """``module:function`` that judges the notes of what it runs ``after``, by name, and its settings before it runs."""
     plot: str | None = None

@@ -1,6 +1,7 @@
 """Shared by all tests: a tiny random Qwen3 with a byte-level tokenizer, and no network."""
 
 import os
+import shutil
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
@@ -117,3 +118,22 @@ def put():
         return run.show(name, fingerprint)
 
     return put_artifact
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = "--disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless browser of this machine (Playwright's ``Browser``): ``browser.new_page(color_scheme="dark")``.
+
+    Not of the session: Playwright leaves an event loop running in the thread, which ``asyncio.run`` does not bear.
+    """
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed (Debian: apt-get install chromium)")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
+    with sync_api.sync_playwright() as playwright:
+        # Without a sandbox, which needs rights that root in a container lacks: all pages are the project's own.
+        yield playwright.chromium.launch(executable_path=path, chromium_sandbox=False, args=QUIET.split())

@@ -243,7 +243,7 @@ def test_a_chain_ends_where_it_is_told_to(run, curate):
     curate()
     links = {path.name for path in run.folder.iterdir() if path.is_symlink()}
     assert links == {"raw_pool", "gold_labels", "quarantine", "pool"}
-    assert {path.name for path in run.folder.iterdir()} == {*links, "ledger.parquet"}
+    assert {path.name for path in run.folder.iterdir()} == {*links, "ledger.parquet", "checks.parquet"}
 
 
 def test_code_that_changes_while_it_runs_leaves_nothing(run, curate, monkeypatch):

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from assets.__main__ import _print_summary, materialize
+from assets.publish import publish
 from pipeline import chain
 from pipeline.chain import run_chain
 from pipeline.errors import SourceError
@@ -75,6 +76,15 @@ def test_every_artifact_is_there_with_its_rows(done):
     for name in cached:
         for table in CATALOGUE[name]:
             run.require(name).read(table)
+
+
+def test_the_page_of_the_run_is_left_and_linked(done):
+    run, _, _ = done
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "Run slice" in page
+    assert "This run has no causal_check: materialize it" in page
+    linked = publish(stage_of("evaluation"), run.require("evaluation"), run, cached=True, is_known=True).metadata
+    assert linked["report"].value == str(run.folder / "report.html")
 
 
 def test_the_summary_shows_the_comparison_and_what_there_is(done, capsys):

@@ -1,5 +1,7 @@
 """Loading a model: what is wrong is said in one line."""
 
+import json
+
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -36,6 +38,22 @@ def test_pickled_weights_are_not_loaded(tiny, tmp_path):
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="safetensors"):
         load_model(ModelConfig(path=str(tmp_path)))
+
+
+def test_code_beside_a_model_is_never_run(tiny, tmp_path):
+    tiny.model.save_pretrained(tmp_path)
+    tiny.tokenizer.save_pretrained(tmp_path)
+    proof = tmp_path / "ran"
+    (tmp_path / "modeling.py").write_text(f"open({str(proof)!r}, 'w')\nclass Model: ...\nclass Config: ...\n")
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling.Model", "AutoConfig": "modeling.Config"}
+    path.write_text(json.dumps(config))
+    load_model(ModelConfig(path=str(tmp_path)))  # by transformers' own class for its model_type
+    path.write_text(json.dumps(config | {"model_type": "unheard_of"}))
+    with pytest.raises(ModelError):
+        load_model(ModelConfig(path=str(tmp_path)))
+    assert not proof.exists()
 
 
 def test_changed_weights_under_one_name_are_noticed(tiny, tmp_path):

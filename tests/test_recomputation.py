@@ -31,7 +31,7 @@ SAMPLING = {
 PREDICTIONS = {"base_predictions", "rival_predictions", "distilled_predictions", "ceiling_predictions"}
 ADAPTERS = {"distilled_adapter", "rival_adapter", "ceiling_adapter"}
 LAYOUT = {"raw_pool", "pool", "tests"}
-OWN = {spec.key: {spec.name} for spec in STAGES} | {"predictions": PREDICTIONS}
+OWN = {spec.key: {spec.name} for spec in STAGES} | {"predictions": PREDICTIONS, "checks": set()}
 
 REMADE: dict[str, set[str]] = {
     # The layout of a pool is also how held-out questions are read.
@@ -132,7 +132,7 @@ EDITED: dict[str, set[str]] = {
     "pipeline/lift/lift.py": {"teacher_lift"},
     "pipeline/selection/vote_share.py": {"curated_subset"},
     "pipeline/teacher/lexical.py": CONTEXTS,
-    "pipeline/retrieval/exact.py": CONTEXTS,
+    "pipeline/retrieval/exact.py": CONTEXTS | {"curated_subset"},  # of questions whose shift is steady
     "pipeline/adapters/job.py": ADAPTERS,
     "training/objectives/opsd.py": {"distilled_adapter", "ceiling_adapter"},
     "training/objectives/gold_context.py": {"ceiling_adapter"},
@@ -143,6 +143,7 @@ EDITED: dict[str, set[str]] = {
     "training/guard.py": ADAPTERS,
     "training/checkpoints.py": ADAPTERS,
     "pipeline/predictions/run.py": PREDICTIONS,
+    "pipeline/predictions/p_true.py": set(),  # not asked for
     "pipeline/predictions/contenders.py": {"evaluation"},
     "pipeline/evaluation/metrics.py": {"evaluation"},
     "pipeline/plots.py": {"evaluation"},
@@ -159,13 +160,15 @@ EDITED: dict[str, set[str]] = {
         for path in (
             *("pipeline/chain.py", "pipeline/stages.py", "pipeline/config.py", "pipeline/fingerprint.py"),
             *("pipeline/ledger/attempt.py", "pipeline/ledger/table.py"),
+            *("pipeline/checks/config.py", "pipeline/checks/registry.py", "pipeline/checks/judge.py"),
+            "pipeline/store/run_table.py",
             *("pipeline/store/store.py", "pipeline/store/__main__.py", "pipeline/presets/__init__.py"),
             "pipeline/store/part.py",
             *("pipeline/neurons/plot.py", "pipeline/neurons/stage.py", "pipeline/adapters/process.py"),
             *("pipeline/reference/world.py", "pipeline/answers/early.py", "assets/publish.py"),
             "pipeline/adapters/gate.py",
-            "pipeline/study/figures.py",
-            *("pipeline/rounds/drift.py", "pipeline/rounds/run.py"),
+            *("pipeline/study/figures.py", "pipeline/inspection/trace.py", "pipeline/harness/ask.py"),
+            *("pipeline/rounds/drift.py", "pipeline/rounds/run.py", "pipeline/report/page.py"),
             *("pipeline/facts/questions.py", "pipeline/packaged/smollm2.py"),
         )
     },

@@ -1,6 +1,6 @@
-"""The two confidences in a question that evaluation sets side by side: option probability and vote share.
+"""The confidences in a question that evaluation sets side by side: option probability, vote share and P(True).
 
-Both are tables of (model, split, id, confidence, correct), sorted, with ``correct`` as a number in [0, 1]: in a tie its
+All are tables of (model, split, id, confidence, correct), sorted, with ``correct`` as a number in [0, 1]: in a tie its
 expected value, the share of the tied leaders that are right.
 """
 
@@ -61,3 +61,13 @@ def vote_confidence(predictions: pl.DataFrame) -> pl.DataFrame:
         )
         .sort(_QUESTION)
     )
+
+
+def p_true_confidence(predictions: pl.DataFrame) -> pl.DataFrame:
+    """Return, per question that the model was asked about, its P(True) of the majority answer, and whether it is right.
+
+    Without a majority, in a tie for instance, there is no answer to ask about and no row.
+    """
+    asked = predictions.drop_nulls("p_true").group_by(_QUESTION).agg(confidence=pl.col("p_true").first())
+    outcomes = vote_confidence(predictions).select(*_QUESTION, "correct")
+    return asked.join(outcomes, on=_QUESTION).sort(_QUESTION)

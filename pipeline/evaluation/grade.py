@@ -7,12 +7,15 @@ import polars as pl
 from pipeline.answers.equivalence import normalised
 from pipeline.errors import CurationError
 from pipeline.evaluation.schemas import PREDICTIONS
+from pipeline.predictions.schemas import P_TRUE
 from pipeline.table import conform
 
 _logger = logging.getLogger(__name__)
 
 
-def grade(answers: pl.DataFrame, gold: pl.DataFrame, model: str, split: str) -> pl.DataFrame:
+def grade(
+    answers: pl.DataFrame, gold: pl.DataFrame, model: str, split: str, p_true: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Mark the answer of each rollout as right or wrong.
 
     A choice question (its gold label has an index) is right when the stated option is the gold option, an open one
@@ -24,6 +27,7 @@ def grade(answers: pl.DataFrame, gold: pl.DataFrame, model: str, split: str) -> 
         gold: rows of schema GOLD_LABELS, one per question.
         model: name of the model that sampled the rollouts.
         split: name of the test.
+        p_true: rows of schema P_TRUE, where the model was asked.
 
     Returns:
         Rows of schema PREDICTIONS, in the order of ``answers``.
@@ -46,5 +50,7 @@ def grade(answers: pl.DataFrame, gold: pl.DataFrame, model: str, split: str) -> 
     same_option = pl.col("answer_index") == pl.col("gold_index")
     same_text = normalised("answer") == normalised("gold_answer")
     right = pl.when(pl.col("gold_index").is_not_null()).then(same_option).otherwise(same_text).fill_null(False)
+    judged = pl.DataFrame(P_TRUE.empty_table()) if p_true is None else p_true
+    graded = graded.join(judged.select("id", "p_true"), on="id", how="left", maintain_order="left")
     marked = graded.with_columns(model=pl.lit(model), split=pl.lit(split), correct=right).select(PREDICTIONS.names)
     return pl.DataFrame(conform(marked, PREDICTIONS, where))

@@ -6,6 +6,7 @@ one call.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import polars as pl
 
 from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import Floats, calibrated_errors
-from pipeline.evaluation.confidence import option_confidence, vote_confidence
+from pipeline.evaluation.confidence import option_confidence, p_true_confidence, vote_confidence
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.measures import calibration, mean, pass_at
 from pipeline.evaluation.schemas import METRICS, PREDICTIONS
@@ -22,12 +23,13 @@ from pipeline.seeding import derive_seed
 from pipeline.table import conform
 
 IN_DOMAIN, OUT_OF_DOMAIN = "in_domain", "out_of_domain"
-CONFIDENCES = "option", "vote"
+CONFIDENCES: Final = {"option": option_confidence, "vote": vote_confidence, "p_true": p_true_confidence}
+"""Confidences by the ends of their metrics' names."""
 HEADLINES = ("avg_at_k", "maj_at_k", "ece_option", "ece_vote", "brier_option", "brier_vote")
 """Figures that people look at first."""
 METRIC_NAMES = (
     *HEADLINES,
-    *("pass_at_half", "pass_at_k", "agreement", "abstention"),
+    *("pass_at_half", "pass_at_k", "agreement", "abstention", "ece_p_true", "brier_p_true"),
     *(
         f"{name}_{kind}"
         for kind in CONFIDENCES
@@ -124,14 +126,14 @@ def estimate(answered: pl.DataFrame, config: EvaluationConfig, split: str) -> di
         pl.col("correct").sum(), k=pl.len(), abstained=pl.col("answer").is_null().sum()
     )
     right, k, abstained = (counted.sort("id")[name].to_numpy() for name in ("correct", "k", "abstained"))
-    votes, options = vote_confidence(answered), option_confidence(answered)
+    tables = {kind: confidence(answered) for kind, confidence in CONFIDENCES.items()}
     n_samples = int(k.max())
     measures = {
         "avg_at_k": mean(right, k),
-        "maj_at_k": mean(votes["correct"].to_numpy()),
+        "maj_at_k": mean(tables["vote"]["correct"].to_numpy()),
         "pass_at_half": pass_at(right, n_samples, -(-n_samples // 2)),
         "pass_at_k": pass_at(right, n_samples, n_samples),
-        "agreement": mean(votes["confidence"].to_numpy()),
+        "agreement": mean(tables["vote"]["confidence"].to_numpy()),
         "abstention": mean(abstained, k),
     }
     whole = np.ones(len(ids), dtype=bool)
@@ -139,7 +141,7 @@ def estimate(answered: pl.DataFrame, config: EvaluationConfig, split: str) -> di
         name: Estimate(draws, whole)
         for name, draws in bootstrap(lambda w: {name: of(w) for name, of in measures.items()}, whole, config, split)
     }
-    for kind, table in zip(CONFIDENCES, (options, votes), strict=True):
+    for kind, table in tables.items():
         sure, correct = (table[column].to_numpy() for column in ("confidence", "correct"))
         used = np.isin(ids.to_numpy(), table["id"].to_numpy())
         if used.any():

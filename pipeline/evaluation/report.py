@@ -29,9 +29,11 @@ _LABELS = {
     "pass_at_k": "pass@{k}, %",
     "agreement": "vote share of the leading answer, mean",
     "abstention": "samples without an answer, share",
+    "ece_p_true": "ECE, P(True)",
+    "brier_p_true": "Brier, P(True)",
 } | {
     f"{name}_{kind}": f"{label}, {confidence}"
-    for kind, confidence in zip(CONFIDENCES, ("option probability", "vote share"), strict=True)
+    for kind, confidence in zip(CONFIDENCES, ("option probability", "vote share", "P(True)"), strict=True)
     for name, label in {
         "overconfidence": "confidence - share right",
         "ece_mass": "ECE, bins of equal numbers",
@@ -45,7 +47,8 @@ _LABELS = {
         "aurc": "area under risk and coverage",
     }.items()
 }
-_SPLITS = {IN_DOMAIN: "In-domain", OUT_OF_DOMAIN: "Out-of-domain"}
+SPLITS = {IN_DOMAIN: "In-domain", OUT_OF_DOMAIN: "Out-of-domain"}
+"""What people call the tests."""
 _MISSING = "-"
 _METHOD = f"""\
 Each figure is followed by its percentile bootstrap interval in brackets: questions are resampled with all their
@@ -59,7 +62,8 @@ questions; it is the figure to judge by, since both models answered the same que
   confidence and outcome; both per question. *Option probability, mean over samples*: where a sample states its answer
   it gives each option a probability; the confidence is that of the leading option, averaged over the samples. Samples
   whose statement tells none are left out. *Vote share*: the share of the k samples that give the leading answer. In a
-  tie of leaders the outcome is the share of them that are right.
+  tie of leaders the outcome is the share of them that are right. *P(True)*, where `predictions.p_true` asks for it: the
+  probability of Yes when the model is asked whether its majority answer is right; ties are left out.
 - *ECE of a perfectly calibrated model*: what remains of ECE at this number of questions where outcomes are drawn with
   the confidences as probabilities; its interval holds most of the draws. An ECE inside it is as good as can be told.
 - pass@j: chance that one of j samples is right (unbiased). *Confidence - share right*: above zero the model is surer
@@ -87,8 +91,8 @@ def render_table(metrics: pl.DataFrame, names: Sequence[str] = HEADLINES) -> str
         for name in names:
             found = metrics.filter((pl.col("split") == split) & (pl.col("metric") == name))
             if len(found):
-                cells = {row["model"]: _cell(row) for row in found.to_dicts()}
-                label = f"{_SPLITS.get(split, split)} {_label(name, found['k'][0])}"
+                cells = {row["model"]: show_figure(row) for row in found.to_dicts()}
+                label = f"{SPLITS.get(split, split)} {metric_label(name, found['k'][0])}"
                 rows.append([label, *(cells.get(model, _MISSING) for model in models), str(found["n"].max())])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
@@ -141,7 +145,7 @@ def write_report(
     command = provenance.get("command")
     facts = [f"- {key}: {_plain(value)}" for key, value in provenance.items() if key not in ("command", "lift")]
     sizes = [
-        f"- {_SPLITS.get(split, split)}: n = {n} questions, k = {k} samples each, seed {seed}"
+        f"- {SPLITS.get(split, split)}: n = {n} questions, k = {k} samples each, seed {seed}"
         for split, n, k, seed in metrics.group_by("split", maintain_order=True)
         .agg(pl.col("n").max(), pl.col("k").first(), pl.col("seed").first())
         .iter_rows()
@@ -173,11 +177,13 @@ def _draw_bins(axes: Axes, table: pl.DataFrame, model: str) -> None:
     axes.scatter(x, y, s=10 + 300 * counts[filled] / counts.sum(), color=color, marker=marker, alpha=0.7, label=label)
 
 
-def _label(name: str, k: int) -> str:
+def metric_label(name: str, k: int) -> str:
+    """Return what people call a metric of k samples per question."""
     return _LABELS[name].format(k=k, half=-(-k // 2))
 
 
-def _cell(row: Mapping[str, Any]) -> str:
+def show_figure(row: Mapping[str, Any]) -> str:
+    """Return value and interval of a row of schema METRICS, accuracies in percent."""
     scale, decimals = (100, 1) if row["metric"].endswith(("_at_k", "_at_half")) else (1, 3)
     sign = "+" if compared(row["model"]) else ""
     value, low, high = (f"{scale * row[key]:{sign}z.{decimals}f}" for key in ("value", "low", "high"))
@@ -194,7 +200,7 @@ def _verdicts(metrics: pl.DataFrame) -> list[str]:
             rows = {row["metric"]: row for row in figures.filter(pl.col("split") == split).to_dicts()}
             for name in ("avg_at_k", "ece_option" if "ece_option" in rows else "ece_vote"):
                 row = rows[name]
-                label = f"{_SPLITS.get(split, split)} {_label(name, row['k'])}"
+                label = f"{SPLITS.get(split, split)} {metric_label(name, row['k'])}"
                 lines.append(f"- {label}: {_verdict(row, one, other)}")
     return lines or ["No comparison: the table does not hold two models on the same questions."]
 
@@ -204,7 +210,7 @@ def _verdict(row: Mapping[str, Any], one: str, other: str) -> str:
         outcome, sure = f"{one} and {other} show no difference that these questions could tell from chance", "includes"
     else:
         outcome, sure = f"{one} is {'above' if row['value'] > 0 else 'below'} {other}", "excludes"
-    return f"{outcome}; difference {_cell(row)}, which {sure} zero."
+    return f"{outcome}; difference {show_figure(row)}, which {sure} zero."
 
 
 def _describe(models: Iterable[str], methods: Mapping[str, str]) -> str:
@@ -223,7 +229,7 @@ def _answers_table(predictions: pl.DataFrame) -> str:
     )
     lines = ["| test | model | samples with an answer, % | samples with option probabilities, % |", "|---|---|---|---|"]
     for split, model, answered, judged in shares.iter_rows():
-        lines.append(f"| {_SPLITS.get(split, split)} | {model} | {100 * answered:.1f} | {100 * judged:.1f} |")
+        lines.append(f"| {SPLITS.get(split, split)} | {model} | {100 * answered:.1f} | {100 * judged:.1f} |")
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ def run(task: Task[EvaluationConfig]) -> None:
         gold = test_gold(task.inputs, split, questions)
         for name, artifact in models.items() if len(questions) else ():
             shards = [read_answers(shard.collect(), questions, tokenizer) for shard in artifact.scan_shards(split)]
-            graded.append(grade(pl.concat(shards), gold, name, split))
+            graded.append(grade(pl.concat(shards), gold, name, split, artifact.read(f"{split}_p_true")))
             writer.append("predictions", graded[-1])
     predictions = pl.concat(graded)
     metrics = summarise(predictions, task.section)

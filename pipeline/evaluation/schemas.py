@@ -18,6 +18,7 @@ PREDICTIONS = table(
     gold_index=(pa.int32(), True, "index of the right option; null for open questions"),
     correct=(pa.bool_(), False, "whether the answer is the gold answer; abstentions are wrong"),
     option_probs=(FLOATS, True, "probability of each option where the answer is stated, normalised"),
+    p_true=(pa.float64(), True, "the model's own P(True) of the question's majority answer; null where not asked"),
 )
 
 METRICS = table(

@@ -1,23 +1,19 @@
 """The ledger of a run: every attempt at what it shows, and every other attempt of its own, as a table."""
 
-import fcntl
-import logging
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.ledger.attempt import Attempt, read_attempts
 from pipeline.ledger.usage import Cost
 from pipeline.stages import CATALOGUE
+from pipeline.store.run_table import write_run_table
 from pipeline.store.store import Run, Store
-from pipeline.table import TEXT, conform, table
+from pipeline.table import TEXT, table
 
 LEDGER_FILE: Final = "ledger.parquet"
-_logger = logging.getLogger(__name__)
 
 
 def _told(name: str) -> str:
@@ -65,20 +61,7 @@ def ledger_of(run: Run) -> pl.DataFrame:
 
 def write_ledger(run: Run) -> None:
     """Leave the ledger as a file of the run; where that cannot be done it is said in one line."""
-    if not run.folder.is_dir():
-        return
-    path = run.folder / LEDGER_FILE
-    try:
-        folder = os.open(run.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)  # or the older of two tables could be the last to be written
-            unfinished = path.with_name(f".{LEDGER_FILE}.part")
-            pq.write_table(conform(ledger_of(run), LEDGER, where=str(path)), unfinished)
-            unfinished.replace(path)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        _logger.warning("%s cannot be written (%s): make room", path, error.strerror)
+    write_run_table(run, LEDGER_FILE, LEDGER, lambda: ledger_of(run))
 
 
 def show_ledger(ledger: pl.DataFrame, totals: Mapping[str, pl.Expr]) -> str:

@@ -29,6 +29,5 @@ NEURON_SCORES_STAGE: Final = StageSpec(
     run="pipeline.neurons.run:run",
     inputs=("rollouts", "answers"),
     uses_model=True,
-    check="pipeline.neurons.unscored:check_unscored",
     plot="pipeline.neurons.plot:support",
 )

@@ -77,7 +77,8 @@ def find_files(given: str) -> list[Source]:
     """Return the files that a path or URL means, in the order of their names.
 
     A folder on disk means all files of known endings in and below it, hidden ones left out; a pattern (``*``, ``?``,
-    ``[]``, ``**`` for any depth) all files that match. Links to folders are not followed. Raises SourceError when there
+    ``[]``, ``**`` for any depth) all files that match. Links to folders are not followed, nor are
+    links to files outside the folder, which whoever fills it could point anywhere. Raises SourceError when there
     is none, or none that can be reached.
     """
     if "://" in given:
@@ -128,10 +129,11 @@ def _without_query(path: str) -> str:
 def _inside(folder: Path, pattern: str, wanted: Callable[[Path], bool]) -> list[Path]:
     """Return the wanted files in the order of their names, and log that others are left out."""
     seen = [file for file in sorted(folder.glob(pattern)) if not _is_hidden(file.relative_to(folder))]
-    found = [file for file in seen if file.is_file() and wanted(file)]
+    real = folder.resolve()
+    found = [file for file in seen if file.is_file() and wanted(file) and file.resolve().is_relative_to(real)]
     left_out = sorted(set(seen) - set(found) - {file for file in seen if file.is_dir() and not file.is_symlink()})
     if left_out:
-        message = "%s: left out %d files of other endings, links to folders and broken links, the first '%s'"
+        message = "%s: left out %d files of other endings, links to folders, out of it or broken, the first '%s'"
         _logger.warning(message, folder, len(left_out), _printable(str(left_out[0].relative_to(folder))))
     return found
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline.errors import ArtifactError, QuarantineError, SourceError
 from pipeline.pool.config import RawPoolConfig
 from pipeline.pool.gold import Gold, has_answer, resolve_gold
+from pipeline.pool.latex import mend_latex
 from pipeline.pool.question import Question, parse_question
 from pipeline.pool.reader import find_sources, read_rows
 from pipeline.pool.schemas import GOLD_LABELS, QUARANTINE, RAW_POOL
@@ -60,6 +61,8 @@ class IngestCounts:
     """Kept questions with a gold answer."""
     unusable_gold: int = 0
     """Kept questions whose answer names no option, or could name two."""
+    mended: int = 0
+    """Rows in which mangled LaTeX was put back (``latex``)."""
     first_refusal: str = ""
     """Place, reason and detail of the first refused row."""
 
@@ -71,7 +74,8 @@ class IngestCounts:
     def rows(self) -> dict[str, Any]:
         """Return what became of the rows, for people and checks; says nothing of answers."""
         refused = self.quarantined.total()
-        return {"read": self.read, "kept": self.kept, "refused": refused, "refused_share": self.refused_share}
+        counts = {"read": self.read, "kept": self.kept, "refused": refused, "refused_share": self.refused_share}
+        return counts | ({"latex_mended": self.mended} if self.mended else {})
 
 
 class Ingestion:
@@ -111,7 +115,7 @@ class Ingestion:
         kept: list[tuple[Any, ...]] = []
         gold: list[tuple[Any, ...]] = []
         refused: list[tuple[Any, ...]] = []
-        for row in rows:
+        for row in map(self._mend, rows):
             counts.read += 1
             outcome = self._question(row)
             if isinstance(outcome, Problem):
@@ -129,6 +133,11 @@ class Ingestion:
         counts.gold += batch.gold_labels.height
         self.statistics.add(batch.raw_pool)
         return batch
+
+    def _mend(self, row: SourceRow) -> SourceRow:
+        mended = row if isinstance(row.parsed, Problem) else row._replace(parsed=mend_latex(row.parsed))
+        self.counts.mended += mended.parsed is not row.parsed
+        return mended
 
     def _question(self, row: SourceRow) -> Question | Problem:
         if isinstance(row.parsed, Problem):

@@ -1,11 +1,11 @@
 """The stages of predictions."""
 
 from pipeline.digests import digest_json
-from pipeline.predictions.config import PredictionsConfig
+from pipeline.predictions.config import ASK, PredictionsConfig
 from pipeline.rollouts.config import SampledPrompts
 from pipeline.rollouts.run import sample_shards
 from pipeline.rollouts.sample import Asking
-from pipeline.stage import Task
+from pipeline.stage import Task, resolve
 from pipeline.store.artifact import Artifact
 
 
@@ -24,6 +24,8 @@ def run(task: Task[PredictionsConfig]) -> None:
         loaded = (adapter.folder, _weights_digest(adapter)) if adapter else None
         if len(questions):
             sample_shards(task, split, questions, asking, adapter=loaded)
+        if len(questions) and section.p_true:
+            task.writer.append(f"{split}_p_true", resolve(ASK)(task, split, questions, adapter and adapter.folder))
 
 
 def _weights_digest(adapter: Artifact) -> str:

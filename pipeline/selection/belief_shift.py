@@ -24,10 +24,27 @@ def confident_shift(signals: Signals) -> pl.DataFrame:
     return _missing_to_largest(signals, pl.col("belief_shift") * pl.col("informed_share"))
 
 
-def _missing_to_largest(signals: Signals, shift: pl.Expr) -> pl.DataFrame:
+def new_answer(signals: Signals) -> pl.DataFrame:
+    """Score a question by 1 - share of the leading answer with the context; 1 if it is the model's own vote, or tied.
+
+    Raises ConfigError when no beliefs were sampled.
+    """
+    votes = signals.pseudo_labels.select("id", "pseudo_answer")
+    is_new = pl.col("informed_answer").is_not_null() & pl.col("informed_answer").ne_missing(pl.col("pseudo_answer"))
+    share = pl.when(is_new).then("informed_share").otherwise(0.0)
+    compared = sampled_beliefs(signals).join(votes, on="id", how="left")
+    return compared.select("id", score=pl.when(pl.col("informed_share").is_not_null()).then(1 - share))
+
+
+def sampled_beliefs(signals: Signals) -> pl.DataFrame:
+    """Return the beliefs; raises ConfigError when none were sampled."""
     if signals.beliefs.is_empty():
         raise ConfigError(
             "curated_subset.rule reads what the model answers with the teacher's context, and nothing was sampled: "
             "set context_beliefs.n_samples, for instance to rollouts.n_samples"
         )
-    return signals.beliefs.select("id", score=log(2) - shift)
+    return signals.beliefs
+
+
+def _missing_to_largest(signals: Signals, shift: pl.Expr) -> pl.DataFrame:
+    return sampled_beliefs(signals).select("id", score=log(2) - shift)

@@ -20,6 +20,8 @@ RuleName = Literal[
     "length",
     "belief_shift",
     "confident_shift",
+    "steady_shift",
+    "new_answer",
     "random",
     "full",
 ]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from pipeline.selection.belief_shift import belief_shift, confident_shift
+from pipeline.selection.belief_shift import belief_shift, confident_shift, new_answer
 from pipeline.selection.config import RuleName
 from pipeline.selection.coverage import neuron_coverage, stem_coverage
 from pipeline.selection.disagreement import disagreement
@@ -16,6 +16,7 @@ from pipeline.selection.neuron_support_per_token import neuron_support_per_token
 from pipeline.selection.neuron_support_residual import neuron_support_residual
 from pipeline.selection.rule import SelectionRule
 from pipeline.selection.self_certainty import self_certainty
+from pipeline.selection.steady_shift import steady_shift
 from pipeline.selection.uniform import uniform
 from pipeline.selection.vote_share import vote_share
 
@@ -33,6 +34,8 @@ RULES: Final[Mapping[RuleName, SelectionRule]] = {
     "length": length,
     "belief_shift": belief_shift,
     "confident_shift": confident_shift,
+    "steady_shift": steady_shift,
+    "new_answer": new_answer,
     "random": uniform,
     "full": full,
 }

@@ -5,22 +5,16 @@ could not be made (the report names them), 2 the study cannot run, 130 interrupt
 """
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
-import polars as pl
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline.errors import CurationError
-from pipeline.paths import PROJECT_ROOT, resolve_path
-from pipeline.study.config import StudyConfig, read_study
-from pipeline.study.figures import Answers
-from pipeline.study.report import forest, write_report
-from pipeline.study.run import Cell, answer_cells, cells, configure, make_worlds
-from pipeline.study.schemas import CELLS, FIGURES
-from pipeline.table import conform
+from pipeline.paths import resolve_path
+from pipeline.study.config import Cell, StudyConfig, cells, command_of, read_study, results_of
+from pipeline.study.results import write_results
+from pipeline.study.run import answer_cells, configure, make_worlds
 
 
 def main() -> int:
@@ -35,9 +29,8 @@ def main() -> int:
     options = parser.parse_args()
     try:
         study = read_study(options.study)
-        out = options.out or PROJECT_ROOT / "docs" / "studies" / study.name
-        command = shlex.join(["python", "-m", "pipeline.study", str(options.study)])
-        return _run(study, resolve_path(options.store), out, options.jobs, command)
+        out = options.out or results_of(study)
+        return _run(study, resolve_path(options.store), out, options.jobs, command_of(options.study))
     except CurationError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
@@ -49,28 +42,14 @@ def main() -> int:
 def _run(study: StudyConfig, root: Path, out: Path, n_jobs: int, command: str) -> int:
     for cell in cells(study):
         configure(study, cell, root)  # a misspelt setting is told before anything is made
-    make_worlds(study, root)
+    make_worlds(study.worlds, root)
     found: dict[Cell, Path | str] = {}
     with tqdm(total=len(cells(study)), unit="cell", desc=study.name) as progress:
         for cell, made in answer_cells(study, root, n_jobs):
             found[cell] = made
             progress.update()
-    failed = {cell: made for cell, made in found.items() if isinstance(made, str)}
-    incomplete = {cell.arm for cell in failed}
-    whole = {cell: pl.read_parquet(found[cell]) for cell in cells(study) if cell.arm not in incomplete}
-    reasons = {", ".join(map(str, cell)): reason for cell, reason in failed.items()}
-    if not whole:
-        raise CurationError(f"no arm was made whole: {'; '.join(reasons.values())}")
-    answers = Answers(study, whole)
-    figures = answers.figures()
-    out.mkdir(parents=True, exist_ok=True)
-    pq.write_table(conform(answers.cells(), CELLS, where="cells"), out / "cells.parquet")
-    pq.write_table(conform(figures, FIGURES, where="figures"), out / "figures.parquet")
-    (out / "forest.png").write_bytes(forest(study, figures))
-    report = write_report(study, figures, reasons, command)
-    (out / "report.md").write_text(report, encoding="utf-8")
-    sys.stdout.write(report)
-    return 1 if failed else 0
+    sys.stdout.write(write_results(study, root, found, out, command))
+    return 1 if any(isinstance(made, str) for made in found.values()) else 0
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """What a study is, as its YAML file says it."""
 
 import re
+import shlex
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import yaml
 from pydantic import Field, model_validator
 
 from pipeline.errors import ConfigError
+from pipeline.paths import PROJECT_ROOT
 from pipeline.section import Section, parse_section
 
 _NAME = re.compile(r"[A-Za-z0-9][\w .,+()-]*")
@@ -72,6 +74,34 @@ class StudyConfig(Section):
         return self
 
 
+class Cell(NamedTuple):
+    """An arm on a world under a seed."""
+
+    arm: str
+    world: str
+    seed: int
+
+
+def cells(study: StudyConfig) -> list[Cell]:
+    """Return all cells, such that what one leaves for others comes early."""
+    return [Cell(arm.name, world.name, seed) for arm in study.arms for seed in study.seeds for world in study.worlds]
+
+
+def arm_of(study: StudyConfig, cell: Cell) -> Arm:
+    """Return the arm of a cell."""
+    return next(arm for arm in study.arms if arm.name == cell.arm)
+
+
+def world_of(study: StudyConfig, cell: Cell) -> World:
+    """Return the world of a cell."""
+    return next(world for world in study.worlds if world.name == cell.world)
+
+
+def run_name(study: StudyConfig, cell: Cell) -> str:
+    """Return the name of the run that a cell is."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(map(str, (study.name, *cell))))
+
+
 def read_study(path: Path) -> StudyConfig:
     """Read a study; raises ConfigError naming the file, the key and the fix."""
     try:
@@ -83,3 +113,13 @@ def read_study(path: Path) -> StudyConfig:
     if not isinstance(tree, dict):
         raise ConfigError(f"study {path} must hold a mapping with the keys name, arms and against")
     return parse_section(StudyConfig, tree, where=f"study {path}")
+
+
+def results_of(study: StudyConfig) -> Path:
+    """Return the folder of a study's results."""
+    return PROJECT_ROOT / "docs" / "studies" / study.name
+
+
+def command_of(path: Path) -> str:
+    """Return the command that makes a study again."""
+    return shlex.join(["python", "-m", "pipeline.study", str(path)])

@@ -18,8 +18,7 @@ from pipeline.evaluation.calibration import Floats
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.metrics import OUT_OF_DOMAIN, Estimate, estimate
 from pipeline.seeding import derive_seed
-from pipeline.study.config import StudyConfig
-from pipeline.study.run import Cell
+from pipeline.study.config import Cell, StudyConfig
 from pipeline.study.schemas import CELLS, FIGURES
 from pipeline.table import conform
 
@@ -31,15 +30,25 @@ _Draws = Mapping[str, Floats]
 class Answers:
     """Graded answers of all cells, and the figures of each with the same resamples for all arms."""
 
-    def __init__(self, study: StudyConfig, graded: Mapping[Cell, pl.DataFrame]) -> None:
-        """Estimate every figure of every cell; raises CurationError where arms did not answer the same questions."""
+    def __init__(
+        self,
+        study: StudyConfig,
+        graded: Mapping[Cell, pl.DataFrame],
+        costs: Mapping[Cell, Mapping[str, float]] = {},
+    ) -> None:
+        """Estimate every figure of every cell, and take over what it cost, which stands with the split null.
+
+        Raises CurationError where arms did not answer the same questions.
+        """
         self.study = study
         self.arms = [arm.name for arm in study.arms if any(cell.arm == arm.name for cell in graded)]
         self.config = EvaluationConfig(n_resamples=study.n_resamples, confidence_level=study.confidence_level)
-        self.splits = sorted({split for table in graded.values() for split in table["split"].unique()})
-        self._found: dict[tuple[Cell, str], dict[str, Estimate]] = {}
-        self._sizes: dict[tuple[Cell, str], tuple[int, int]] = {}
-        asked: dict[tuple[str, str], pl.Series] = {}
+        self.splits: list[str | None] = sorted(
+            {split for table in graded.values() for split in table["split"].unique()}
+        )
+        self._found: dict[tuple[Cell, str | None], dict[str, Estimate]] = {}
+        self._sizes: dict[tuple[Cell, str | None], tuple[int | None, int | None]] = {}
+        asked: dict[tuple[str, str | None], pl.Series] = {}
         for cell, table in graded.items():
             for split in self.splits:
                 answered = table.filter(pl.col("split") == split)
@@ -48,6 +57,11 @@ class Answers:
                     raise CurationError(f"{cell}: other {split} questions than the other arms of world {cell.world}")
                 self._found[cell, split] = estimate(answered, self.config, f"{cell.world}/{split}")
                 self._sizes[cell, split] = len(ids), answered.group_by("id").len()["len"].max()  # type: ignore[assignment]
+        if costs:
+            self.splits.append(None)
+        for cell, amounts in costs.items():
+            self._found[cell, None] = {name: _constant(amount, study.n_resamples) for name, amount in amounts.items()}
+            self._sizes[cell, None] = None, None
 
     def cells(self) -> pl.DataFrame:
         """Return the figures of each run, of schema CELLS."""
@@ -73,7 +87,7 @@ class Answers:
                         rows += [self._row(arm, other, split, metric, values) for metric, values in gaps.items()]
         return pl.DataFrame(conform(_adjust(pl.DataFrame(rows, infer_schema_length=None)), FIGURES, where="figures"))
 
-    def _over_seeds(self, arm: str, split: str) -> dict[str, Floats]:
+    def _over_seeds(self, arm: str, split: str | None) -> dict[str, Floats]:
         """Return each metric's mean over worlds and seeds, and its resamples: [1 + n_resamples]."""
         worlds = [world.name for world in self.study.worlds]
         parts: dict[str, list[Floats]] = {}
@@ -95,7 +109,7 @@ class Answers:
         counts = np.stack([(drawn == seed).sum(1) for seed in range(n_seeds)]) / n_drawn
         return np.hstack([np.full((n_seeds, 1), 1 / n_seeds), counts])
 
-    def _row(self, arm: str, against: str | None, split: str, metric: str, draws: Floats) -> dict[str, Any]:
+    def _row(self, arm: str, against: str | None, split: str | None, metric: str, draws: Floats) -> dict[str, Any]:
         tail = (1 - self.config.confidence_level) / 2
         low, high = np.nanquantile(draws[1:], [tail, 1 - tail])
         has_margin = against == self.study.against[0] and (split, metric) == (OUT_OF_DOMAIN, MARGIN_OF)
@@ -111,10 +125,15 @@ class Answers:
             "high": high,
             "p": _p_value(draws[1:]) if against else None,
             "is_equivalent": bool((np.abs(inner) <= self.study.margin).all()) if has_margin else None,
-            "n": sum(sizes),
+            "n": None if split is None else sum(size or 0 for size in sizes),
             "seeds": len(self.study.seeds),
             "worlds": len(self.study.worlds),
         }
+
+
+def _constant(value: float, n_resamples: int) -> Estimate:
+    """Return a figure that no question is resampled for."""
+    return Estimate(np.full(1 + n_resamples, value), np.zeros(0, dtype=bool))
 
 
 def _p_value(draws: Floats) -> float:
@@ -135,5 +154,5 @@ def _adjust(rows: pl.DataFrame) -> pl.DataFrame:
     known = pl.concat(adjusted).select("arm", "against", *family, "p_adjusted") if adjusted else None
     if known is None:
         return rows.with_columns(p_adjusted=pl.lit(None, pl.Float64)).select(FIGURES.names)
-    joined = rows.join(known, on=["arm", "against", *family], how="left", maintain_order="left")
+    joined = rows.join(known, on=["arm", "against", *family], how="left", maintain_order="left", nulls_equal=True)
     return joined.select(FIGURES.names)

@@ -5,47 +5,35 @@ What is equal between cells is made once (``pipeline.store``), and a study that 
 
 import multiprocessing
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 
 from pipeline.answers.read import read_answers
-from pipeline.chain import materialize
+from pipeline.chain import Materialization, materialize
 from pipeline.config import Config
 from pipeline.digests import digest_json
-from pipeline.errors import CurationError
+from pipeline.errors import ArtifactError, CurationError
 from pipeline.evaluation.grade import grade
 from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN
 from pipeline.evaluation.run import test_gold
 from pipeline.fingerprint import reachable_code
+from pipeline.model_config import ModelConfig
 from pipeline.models import load_tokenizer
 from pipeline.presets import load_config
 from pipeline.reference.make import SHIPPED, make_world
+from pipeline.section import Section
 from pipeline.stage import StageSpec
 from pipeline.stages import STAGES, open_store, stage_of
-from pipeline.study.config import Arm, StudyConfig, World
+from pipeline.store.store import Run
+from pipeline.study.config import Cell, StudyConfig, World, arm_of, cells, run_name, world_of
 
 
-class Cell(NamedTuple):
-    """An arm on a world under a seed."""
-
-    arm: str
-    world: str
-    seed: int
-
-
-def cells(study: StudyConfig) -> list[Cell]:
-    """Return all cells, such that what one leaves for others comes early."""
-    return [Cell(arm.name, world.name, seed) for arm in study.arms for seed in study.seeds for world in study.worlds]
-
-
-def make_worlds(study: StudyConfig, root: Path) -> None:
-    """Make the reference worlds that the study names, unless they stand."""
-    for world in study.worlds:
+def make_worlds(worlds: Iterable[World], root: Path) -> None:
+    """Make those of the worlds that are reference worlds, unless they stand."""
+    for world in worlds:
         if world.reference_seed:
             make_world(world.reference_seed, _folder(world, root))
 
@@ -53,7 +41,7 @@ def make_worlds(study: StudyConfig, root: Path) -> None:
 def answer_cells(study: StudyConfig, root: Path, n_jobs: int) -> Iterator[tuple[Cell, Path | str]]:
     """Make the cells in processes side by side; yield each with the file of its graded answers, or what went wrong."""
     with ProcessPoolExecutor(n_jobs, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_answer, study, cell, root): cell for cell in cells(study)}
+        futures = {pool.submit(answer_cell, study, cell, root): cell for cell in cells(study)}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -64,7 +52,7 @@ def answer_cells(study: StudyConfig, root: Path, n_jobs: int) -> Iterator[tuple[
 
 def configure(study: StudyConfig, cell: Cell, root: Path) -> Config:
     """Return the configuration of a cell; raises ConfigError for a setting that there is not."""
-    arm, world = _arm(study, cell), _world(study, cell)
+    arm, world = arm_of(study, cell), world_of(study, cell)
     folder = _folder(world, root)
     files = (
         f"model.path={folder / 'model'}",
@@ -88,22 +76,36 @@ def stages_for(name: str) -> list[StageSpec]:
     return [spec for spec in STAGES if spec.name in needed]
 
 
-def _answer(study: StudyConfig, cell: Cell, root: Path) -> Path | str:
+def answer_cell(study: StudyConfig, cell: Cell, root: Path) -> Path | str:
+    """Make a cell in this process, on one thread; return the file of its graded answers, or what went wrong."""
     import torch
 
     torch.set_num_threads(1)  # processes side by side; and the same sums on any number of cores
     os.environ["OMP_NUM_THREADS"] = "1"  # of the training processes
     try:
-        return _graded(study, cell, root)
+        return _graded(study, cell, root, materialize)
     except CurationError as error:  # the other cells go on
         return str(error)
 
 
-def _graded(study: StudyConfig, cell: Cell, root: Path) -> Path:
-    config, predictions = configure(study, cell, root), f"{_arm(study, cell).of}_predictions"
-    run = open_store(root).run(re.sub(r"[^A-Za-z0-9._]+", "-", "-".join(map(str, (study.name, *cell)))))
+def find_cell(study: StudyConfig, cell: Cell, root: Path) -> Path | str:
+    """Return the file of a cell's graded answers where all its stages stand, or which of them does not."""
+    try:
+        return _graded(study, cell, root, _find)
+    except CurationError as error:
+        return str(error)
+
+
+def _find(spec: StageSpec, section: Section, model: ModelConfig, run: Run) -> None:
+    if Materialization(spec, section, model, run).standing() is None:
+        raise ArtifactError(f"not made: '{spec.name}' of run '{run.name}' does not stand")
+
+
+def _graded(study: StudyConfig, cell: Cell, root: Path, provide: Callable[..., object]) -> Path:
+    config, predictions = configure(study, cell, root), f"{arm_of(study, cell).of}_predictions"
+    run = open_store(root).run(run_name(study, cell))
     for spec in (*stages_for(predictions), stage_of("tests")):
-        materialize(spec, getattr(config, spec.key), config.model, run)
+        provide(spec, getattr(config, spec.key), config.model, run)
     answers, inputs = run.require(predictions), {name: run.require(name) for name in ("gold_labels", "test_labels")}
     read = [answers.manifest.digest, *(artifact.manifest.digest for artifact in inputs.values())]
     code = reachable_code(("pipeline.answers.read", "pipeline.evaluation.grade"))
@@ -124,11 +126,3 @@ def _graded(study: StudyConfig, cell: Cell, root: Path) -> Path:
 
 def _folder(world: World, root: Path) -> Path:
     return root / "worlds" / str(world.reference_seed) if world.reference_seed else SHIPPED
-
-
-def _arm(study: StudyConfig, cell: Cell) -> Arm:
-    return next(arm for arm in study.arms if arm.name == cell.arm)
-
-
-def _world(study: StudyConfig, cell: Cell) -> World:
-    return next(world for world in study.worlds if world.name == cell.world)

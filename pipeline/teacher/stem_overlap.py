@@ -6,16 +6,13 @@ texts.
 """
 
 from collections.abc import Iterator
-from typing import Final
 
 import polars as pl
 
+from pipeline.retrieval.rare import common_neurons, without
 from pipeline.teacher.builder import Choice, ContextRequest
 from pipeline.teacher.neuron_overlap import nearest_sets
 from pipeline.teacher.questions import Questions
-
-N_ALWAYS_KEPT: Final = 10
-"""Questions that may share a neuron in a pool of any size; own choice: of few questions some share their subject."""
 
 
 def stem_overlap(request: ContextRequest) -> Iterator[list[Choice]]:
@@ -25,12 +22,9 @@ def stem_overlap(request: ContextRequest) -> Iterator[list[Choice]]:
     ConfigError when no stem was scored.
     """
     sources = request.sources.held("stem_scores").join(request.sources.pool.lazy().select("id"), on="id", how="semi")
-    counts = sources.select(pl.col("neurons").explode(empty_as_null=False)).group_by("neurons").len()
-    limit = max(N_ALWAYS_KEPT, request.config.max_stem_share * request.sources.pool.height)
-    common = counts.filter(pl.col("len") > limit).select("neurons").collect(engine="streaming")["neurons"]
+    common = common_neurons(sources, request.sources.pool.height, request.config.max_stem_share)
 
     def rarer(questions: Questions) -> pl.LazyFrame:
-        neurons = pl.col("neurons").list.set_difference(pl.lit(common).implode()).list.sort()
-        return questions.held("stem_scores").select("id", neurons)
+        return questions.held("stem_scores").select("id", without(common))
 
     return nearest_sets(request, rarer)

@@ -231,10 +231,15 @@ def test_too_many_refused_rows_show_as_a_failed_check_and_stop_what_follows(exec
     source.write_text('{"question": "q", "options": ["a", "b"]}\n{"question": "r"}\n{broken\n')
     for share, stored in ((0.1, {"quarantine"}), (0.5, set(RAW)), (0.1, {"quarantine"})):
         result = execute(*RAW, "pool", settings=[f"raw_pool.max_quarantined_share={share}"])
-        (check,) = result.get_asset_check_evaluations()
-        assert (check.check_name, check.passed, check.blocking) == ("refused_share", share == 0.5, True)
-        assert check.metadata["refused_share"].value == pytest.approx(1 / 3)
-        assert check.metadata["max_quarantined_share"].value == share
+        checks = {(check.asset_key.path[-1], check.check_name): check for check in result.get_asset_check_evaluations()}
+        check = checks["raw_pool", "refused_share"]
+        assert {name for name, check in checks.items() if not check.passed} == (
+            set() if share == 0.5 else {("raw_pool", "refused_share")}
+        )
+        assert (check.passed, check.blocking) == (share == 0.5, True)
+        assert check.metadata["measured"].value == pytest.approx(1 / 3)
+        assert check.metadata["limit"].value == share
+        assert "1 of 3 rows refused" in check.description
         assert set(shown(result)) - {"pool"} == stored
         assert "plot" in shown(result)["quarantine"].metadata
         steps = {event.step_key for event in result.all_events if event.is_step_start}

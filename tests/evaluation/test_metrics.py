@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import expected_calibration_error
-from pipeline.evaluation.confidence import option_confidence, vote_confidence
+from pipeline.evaluation.confidence import option_confidence, p_true_confidence, vote_confidence
 from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.metrics import METRIC_NAMES, summarise
 from pipeline.evaluation.schemas import METRICS, PREDICTIONS
@@ -16,8 +16,9 @@ GOLD = 0
 CHANGE = "distilled - untouched"
 
 
-def predictions(answers, model="untouched", split="in_domain", probs=None):
+def predictions(answers, model="untouched", split="in_domain", probs=None, p_true=None):
     """Rows for ``answers`` {question: [option index or none per sample]}; option 0 is right."""
+    asked = p_true or {}
     rows = [
         {
             "model": model,
@@ -29,6 +30,7 @@ def predictions(answers, model="untouched", split="in_domain", probs=None):
             "gold_index": GOLD,
             "correct": index == GOLD,
             "option_probs": None if index is None or probs is None else probs[question][sample],
+            "p_true": asked.get(question),
         }
         for question, indices in answers.items()
         for sample, index in enumerate(indices)
@@ -41,7 +43,7 @@ def simulated(rng, n=60, k=4, skill=None, model="untouched"):
     skill = rng.random(n) if skill is None else skill
     answers = {f"q{i:03}": (rng.random(k) > p).astype(int).tolist() for i, p in enumerate(skill)}
     probs = {f"q{i:03}": [[p, 1 - p]] * k for i, p in enumerate(skill)}
-    return predictions(answers, model=model, probs=probs)
+    return predictions(answers, model, probs=probs, p_true={f"q{i:03}": 1 - p / 2 for i, p in enumerate(skill)})
 
 
 def figure(metrics, name, model="untouched"):
@@ -129,10 +131,18 @@ def test_option_confidence_needs_a_gold_option():
     assert option_confidence(table.with_columns(gold_index=pl.lit(None, dtype=pl.Int32))).is_empty()
 
 
+def test_p_true_is_of_the_majority_answers_that_the_model_was_asked_about():
+    answers = {"right": [0, 0, 1], "wrong": [1, 1, 0], "not asked": [0, 0, 0]}
+    table = p_true_confidence(predictions(answers, p_true={"right": 0.9, "wrong": 0.7}))
+    assert table.select("id", "confidence", "correct").rows() == [("right", 0.9, 1.0), ("wrong", 0.7, 0.0)]
+    assert not [name for name in summarise(predictions(answers), CONFIG)["metric"] if name.endswith("p_true")]
+
+
 def test_values_equal_the_plain_functions():
     table = simulated(np.random.default_rng(1))
     metrics = summarise(table, CONFIG)
-    for kind, confidences in (("option", option_confidence(table)), ("vote", vote_confidence(table))):
+    for kind, of in (("option", option_confidence), ("vote", vote_confidence), ("p_true", p_true_confidence)):
+        confidences = of(table)
         sure, right = confidences["confidence"].to_numpy(), confidences["correct"].to_numpy()
         assert figure(metrics, f"ece_{kind}")["value"] == pytest.approx(expected_calibration_error(sure, right))
         assert figure(metrics, f"brier_{kind}")["value"] == pytest.approx(np.square(sure - right).mean())

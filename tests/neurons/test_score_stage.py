@@ -15,7 +15,7 @@ import torch
 from pipeline.causal.config import CausalCheckConfig
 from pipeline.chain import materialize
 from pipeline.correlation import rank_correlation
-from pipeline.errors import ArtifactError, ModelError
+from pipeline.errors import ArtifactError, CheckError, ModelError
 from pipeline.model_config import ModelConfig
 from pipeline.models import load_model
 from pipeline.neurons.config import NeuronScoresConfig
@@ -217,7 +217,7 @@ def test_settings_that_change_nothing_lose_no_work(run, fill, score, tiny_config
     monkeypatch.setattr(NeuronScorer, "score", None)  # nothing is scored again
     assert not score(run, max_unscored_share=0.4, batch_tokens=9, chunk_tokens=3).cached
     assert score(run, tiny_config.model_copy(update={"dtype": "float32"})).cached
-    with pytest.raises(ModelError, match="3 of 8 rollouts cannot be scored"):
+    with pytest.raises(CheckError, match="scored_share failed: 3 of 8 rollouts cannot be scored"):
         score(run, max_unscored_share=0.3)
 
 

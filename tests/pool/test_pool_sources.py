@@ -103,6 +103,20 @@ def test_what_a_folder_passes_over_is_logged_once(tmp_path: Path, caplog: pytest
     assert record.getMessage().endswith("the first 'b.json'")
 
 
+def test_links_that_lead_out_of_the_folder_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "private.jsonl").write_bytes(TEXT)
+    folder = tmp_path / "dropped"
+    folder.mkdir()
+    (folder / "own.jsonl").write_bytes(TEXT)
+    (folder / "in.jsonl").symlink_to("own.jsonl")
+    (folder / "out.jsonl").symlink_to("../private.jsonl")
+    for given in (folder, f"{folder}/*.jsonl"):
+        caplog.clear()
+        assert {row.source for row in read(given)} == {"own.jsonl", "in.jsonl"}
+        assert "'out.jsonl'" in caplog.text
+    assert len(read(folder / "out.jsonl")) == 5  # named by whoever configures
+
+
 def test_pattern_names_files_from_its_fixed_part(tmp_path: Path) -> None:
     (tmp_path / "x" / "y").mkdir(parents=True)
     for name in ("x/1.jsonl", "x/2.jsonl", "x/y/3.jsonl", "x/4.txt"):

@@ -3,6 +3,7 @@
 import json
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.chain import materialize
@@ -17,7 +18,9 @@ from pipeline.proposals.config import ProposedQuestionsConfig
 from pipeline.proposals.run import POOL_FILE, draw_examples
 from pipeline.proposals.stage import PROPOSED_QUESTIONS_STAGE
 from pipeline.rollouts.config import RolloutsConfig
+from pipeline.rollouts.schemas import ROLLOUTS
 from pipeline.stages import stage_of
+from pipeline.table import conform
 from pipeline.teacher.questions import Questions
 
 METALS = ["iron", "tin", "zinc", "lead", "gold", "silver"]
@@ -91,13 +94,14 @@ def let_write(monkeypatch, tiny):
                     [-1.0] * len(watched) * sum(token in watched for token in row)
                     for watched, row in zip(rows["watched_ids"], ids, strict=True)
                 ]
-                rows.with_columns(
+                told_rows = rows.with_columns(
                     watched_logprobs=pl.Series(watched, dtype=pl.List(pl.Float32)),
                     response=pl.Series([text.removesuffix("<|end|>") for text in told]),
                     response_ids=pl.Series(ids, dtype=pl.List(pl.Int32)),
                     logprobs=pl.Series([[-1.0] * len(row) for row in ids], dtype=pl.List(pl.Float32)),
                     finish_reason=pl.Series(["stop" if text.endswith("<|end|>") else "length" for text in told]),
-                ).write_parquet(path)
+                )
+                pq.write_table(conform(told_rows, ROLLOUTS, where=table), path)
 
         monkeypatch.setattr(proposals_run, "sample_shards", sample)
 

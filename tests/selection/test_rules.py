@@ -173,7 +173,39 @@ def test_beliefs_that_shift_come_first():
     assert confident == {"a": pytest.approx(math.log(2) - 0.3), "b": pytest.approx(math.log(2) - 0.5), "c": None}
 
 
-@pytest.mark.parametrize("rule", ["belief_shift", "confident_shift"])
+def test_a_new_answer_is_one_that_the_model_does_not_vote_for():
+    rows = [("a", "red", 0.5), ("b", "red", 0.9), ("c", None, 0.4), ("d", "red", 0.8), ("e", None, None)]
+    beliefs = table(CONTEXT_BELIEFS, [{"id": i, "informed_answer": a, "informed_share": p} for i, a, p in rows])
+    labels = table(
+        PSEUDO_LABELS, [{"id": i, "pseudo_answer": a} for i, a in (("a", "blue"), ("b", "red"), ("d", None))]
+    )
+    expected = {"a": 0.5, "b": 1.0, "c": 1.0, "d": pytest.approx(0.2), "e": None}
+    assert score("new_answer", "abcde", beliefs=beliefs, pseudo_labels=labels) == expected
+
+
+def test_a_steady_shift_counts_how_sure_the_teacher_is_of_near_questions():
+    # Twelve stems share neuron 0, which therefore tells no subject. The rest of a's and b's overlaps by 1/3, of a's
+    # and c's by 1/2; those of the others have no neighbour.
+    stems = {"a": [{0, 1, 2}], "b": [{0, 1, 3}], "c": [{0, 1, 2, 4, 5}]} | {f"x{i}": [{0, 90 + i}] for i in range(9)}
+    shares = {"a": 0.5, "b": 0.8, "c": 1.0}
+    rows = [{"id": key, "belief_shift": 0.6, "informed_share": shares.get(key, 1.0)} for key in stems]
+    got = score("steady_shift", stems, beliefs=table(CONTEXT_BELIEFS, rows), stem_scores=sets(stems).drop("sample"))
+    steadiness = (0.8 / 3 + 1.0 / 2) / (1 / 3 + 1 / 2)
+    assert got["a"] == pytest.approx(math.log(2) - 0.6 * 0.5 * steadiness)
+    assert math.isnan(got["x0"])
+
+
+def test_a_steady_shift_looks_at_the_five_nearest():
+    stems = {f"q{i}": [{0, *range(1, i + 2)}] for i in range(8)}
+    rows = [{"id": key, "belief_shift": 0.1, "informed_share": i / 10} for i, key in enumerate(stems)]
+    got = score("steady_shift", stems, beliefs=table(CONTEXT_BELIEFS, rows), stem_scores=sets(stems).drop("sample"))
+    weights = {i: (i + 2) / 9 for i in range(7)}  # of q7, which holds all of the others
+    nearest = sorted(weights, key=weights.__getitem__)[-5:]
+    steadiness = sum(weights[i] * i / 10 for i in nearest) / sum(weights[i] for i in nearest)
+    assert got["q7"] == pytest.approx(math.log(2) - 0.1 * 0.7 * steadiness)
+
+
+@pytest.mark.parametrize("rule", ["belief_shift", "confident_shift", "new_answer", "steady_shift"])
 def test_rules_over_beliefs_say_how_to_get_them(rule):
     with pytest.raises(ConfigError, match=r"set context_beliefs\.n_samples"):
         score(rule, "ab")

@@ -29,6 +29,7 @@ def signals(sizes, shares=None, domains=None):
             {
                 "id": list(shares),
                 "state": ["all_abstain" if share is None else "majority" for share in shares.values()],
+                "pseudo_answer": [None if share is None else "red" for share in shares.values()],
                 "vote_share": [share or 0.0 for share in shares.values()],
                 "entropy": [1 - (share or 1.0) for share in shares.values()],
                 "n_votes": [0 if share is None else 5 for share in shares.values()],
@@ -41,6 +42,7 @@ def signals(sizes, shares=None, domains=None):
             {
                 "id": list(sizes),
                 "belief_shift": [len(counts) / 10 for counts in sizes.values()],
+                "informed_answer": ["red" if sum(counts) % 2 else "blue" for counts in sizes.values()],
                 "informed_share": [1 / (1 + sum(counts)) for counts in sizes.values()],
             }
         ),

@@ -152,8 +152,68 @@ def test_other_questions_are_refused(graded):
 
 def test_report_and_picture_show_every_arm_and_what_is_missing(graded, figures):
     text = write_report(study(title="Which is best?"), figures, {"better, 0, 1": "no memory"}, "python -m x")
-    for part in ("Which is best?", "## Against untouched", "kept", "## Calibration by vote share", "no memory"):
+    for part in ("Which is best?", "## Better in its domain than untouched?", "## The rest kept?", "no memory"):
+        assert part in text
+    for part in ("## Surer than it should be?", "## Calibration by vote share", "in-domain AUROC", "in-domain pass@k"):
         assert part in text
     assert all(text.count(arm["name"]) >= 4 for arm in ARMS)
     assert "python -m x" in text
+    assert "## Cost" not in text
     assert forest(study(), figures).startswith(b"\x89PNG")
+
+
+def section(text, title):
+    """Return the rows of a section's table by arm, cells by column."""
+    lines = [line for line in text.split(f"## {title}\n")[1].split("\n## ")[0].splitlines() if line.startswith("|")]
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return {row[0]: dict(zip(header, row, strict=True)) for row in rows}
+
+
+def test_each_claim_is_answered(graded):
+    wide = study(against=["untouched", "same"], margin=0.5)
+    text = write_report(wide, Answers(wide, graded).figures(), {}, "x")
+    gains = section(text, "Better in its domain than untouched?")
+    assert {arm: row["better"] for arm, row in gains.items()} == {"better": "yes", "same": "cannot tell"}
+    assert {row["kept"] for row in section(text, "The rest kept?").values()} == {"yes"}
+    cheap = section(text, "Better than same?")
+    assert {arm: row["better"] for arm, row in cheap.items()} == {"better": "yes", "untouched": "cannot tell"}
+    sure = section(text, "Surer than it should be?")
+    assert set(sure) == {"untouched", "better", "same"}
+    assert all(row["vote share: surer"] in ("yes", "no", "cannot tell") for row in sure.values())
+
+
+def test_costs_are_means_over_worlds_and_seeds_beside_the_figures(graded, figures):
+    amounts = {
+        "processor_seconds": 1000.0,
+        "seconds": 2.0,
+        "read_tokens": 30.0,
+        "generated_tokens": 4.0,
+        "trained_tokens": 5.0,
+    }
+    costs = {
+        cell: {name: value * (1 + cell.seed) * (cell.arm != "untouched") for name, value in amounts.items()}
+        for cell in graded
+    }
+    costs = {
+        cell: cost | {f"training_{name}": value / 2 for name, value in cost.items()} for cell, cost in costs.items()
+    }
+    told = Answers(study(), graded, costs)
+    assert told.figures().drop_nulls("split").equals(figures)
+    cells = told.cells().filter(pl.col("split").is_null(), pl.col("metric") == "training_seconds")
+    assert cells.filter(pl.col("arm") == "same")["value"].to_list() == [1, 2, 3] * 2
+    spent = told.figures().filter(pl.col("split").is_null(), pl.col("metric") == "seconds")
+    better = spent.filter(pl.col("arm") == "better", pl.col("against").is_null()).row(0, named=True)
+    assert [better[name] for name in ("value", "n")] == [pytest.approx(4), None]
+    assert 2 <= better["low"] < 4 < better["high"] <= 6
+    text = write_report(study(), told.figures(), {}, "x")
+    assert section(text, "Cost")["better"] == {
+        "arm": "better",
+        "processor s": "2,000 (1,000)",
+        "seconds": "4 (2)",
+        "tokens read": "60 (30)",
+        "generated": "8 (4)",
+        "trained on": "10 (5)",
+    }
+    one = Cell("same", "0", 2)
+    unknown = Answers(study(), graded, costs | {one: {}}).figures()  # a stage of one cell is not in the ledger
+    assert set(section(write_report(study(), unknown, {}, "x"), "Cost")) == {"untouched", "better"}

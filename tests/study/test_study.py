@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import polars as pl
 import pytest
 import yaml
 
 from pipeline.errors import ConfigError
+from pipeline.ledger.attempt import Attempt
 from pipeline.paths import PROJECT_ROOT
 from pipeline.study.config import read_study
+from pipeline.study.costs import first_made
 from pipeline.study.run import Cell, cells, configure, stages_for
 
 SLICE = [
@@ -103,6 +106,16 @@ def test_only_what_an_arm_needs_is_made():
     assert "rival_adapter" not in {spec.name for spec in stages_for("distilled_predictions")}
 
 
+def test_a_shared_stage_costs_what_it_cost_to_make_it_once():
+    states = ("killed", "done", "done", "running")
+    attempts = [
+        Attempt(stage="s", objective=None, fingerprint="f", run="r", started=datetime.now(UTC), state=state, seconds=n)
+        for n, state in enumerate(states, start=1)
+    ]
+    assert [attempt.seconds for attempt in first_made(attempts)] == [1, 2]
+    assert first_made([attempts[0], attempts[3]]) == []
+
+
 def test_a_slice_from_file_to_report_and_again(tmp_path):
     command = [sys.executable, "-m", "pipeline.study", str(write(tmp_path)), "--out", str(tmp_path / "out")]
     command += ["--store", str(tmp_path / "store"), "--jobs", "2"]
@@ -113,6 +126,12 @@ def test_a_slice_from_file_to_report_and_again(tmp_path):
     figures = pl.read_parquet(tmp_path / "out" / "figures.parquet")
     assert set(figures["arm"]) == {"untouched", "votes"}
     assert set(figures["against"].drop_nulls()) == {"untouched"}
+    costs = pl.read_parquet(tmp_path / "out" / "cells.parquet").filter(pl.col("split").is_null())
+    spent = {(row["arm"], row["metric"]): row["value"] for row in costs.to_dicts()}
+    ledger = pl.read_parquet(tmp_path / "store" / "runs" / "slice-votes-0-0" / "ledger.parquet")
+    trained = ledger.filter(pl.col("stage") == "rival_adapter")["trained_tokens"].item()
+    assert spent["votes", "training_trained_tokens"] == spent["votes", "trained_tokens"] == trained > 0
+    assert spent["votes", "generated_tokens"] > 0 == spent["untouched", "generated_tokens"]
     made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert set(made) == {"cells.parquet", "figures.parquet", "forest.png", "report.md"}
     written = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "store").rglob("*.parquet")}
