@@ -55,8 +55,8 @@ lint: $(VENV)/.dev  ## Check format, style, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-ui: $(VENV)/.ui $(DAGSTER_HOME)/dagster.yaml  ## Open the Dagster UI on http://localhost:3000
-	$(BIN)/dagster dev
+ui: $(VENV)/.ui $(DAGSTER_HOME)/dagster.yaml  ## Open the Dagster UI on http://localhost:3000; with ROUNDS=1 rounds are there, too
+	$(if $(ROUNDS),NEURON_OPSD_ROUNDS=1) $(BIN)/dagster dev
 
 bench: $(VENV)/.dev  ## Measure costs, and compare rules, builders and rivals (about two hours); writes benchmarks/results
 	$(BIN)/python -m benchmarks.ingestion

@@ -10,7 +10,6 @@ from assets.automation import build_schedule, build_sensors
 from assets.console import plain_console
 from assets.keys import asset_key
 from assets.rounds import GROUP as ROUNDS_GROUP
-from assets.rounds import build_rounds
 from assets.run_config import run_config
 from assets.sources import build_sources
 from assets.stages import StoreResource, build_assets
@@ -73,7 +72,7 @@ def build_definitions(
         ),
     ]
     return dg.Definitions(
-        assets=[*sources, *build_assets(specs, settings, run), *build_rounds(settings, run)],
+        assets=[*sources, *build_assets(specs, settings, run)],
         jobs=jobs,
         schedules=[
             dg.ScheduleDefinition(name="daily_observation", job=observe, cron_schedule="0 2 * * *"),

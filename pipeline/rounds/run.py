@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.chain import Means, materialize, run_chain
 from pipeline.config import Config
 from pipeline.digests import digest_json
-from pipeline.errors import ArtifactError, ModelError
+from pipeline.errors import ArtifactError, CheckError, ModelError
 from pipeline.model_config import ModelConfig
 from pipeline.model_fingerprint import model_fingerprint
 from pipeline.rounds.drift import judge, measure_drift, measure_gold
@@ -88,7 +88,7 @@ def _make_round(config: Config, rounds: Run, number: int, means: Means | None) -
         run_chain(own.model_copy(update={"model": made}), after, last=LAST_STAGE, means=means)
         drift = measure_drift(run, after, config) + measure_gold(run, run_of(rounds, 1), config)
         promoted, verdict = judge(drift, config)
-    except ModelError as error:  # the rest would be told of a model that cannot even be asked
+    except (CheckError, ModelError) as error:  # of a model that cannot even be asked
         drift, promoted, verdict = [], False, f"refused: its answers to the pool cannot be judged: {error}"
     echo = run.require("teacher_contexts").manifest.notes
     row = {

@@ -17,7 +17,6 @@ from pipeline.presets import load_config
 from pipeline.stages import CATALOGUE, STAGES
 
 SOURCES = {"raw_pool_sources", "pool_sources", "tests_sources", "base_model"}
-ROUNDS = {"rounds", "promoted_model"}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def names(keys):
 
 
 def test_assets_are_the_artifacts_and_depend_as_the_stages_do(graph):
-    assert names(graph.get_all_asset_keys()) == {*CATALOGUE, *SOURCES, *ROUNDS}
+    assert names(graph.get_all_asset_keys()) == {*CATALOGUE, *SOURCES}
     for spec in STAGES:
         sources = {f"{spec.name}_sources"} if spec.sources else set()
         sources |= {"base_model"} if spec.uses_model else set()

@@ -11,6 +11,7 @@ import pytest
 
 from assets import build_definitions
 from assets.keys import artifact_of, asset_key
+from assets.rounds import build_rounds
 from pipeline import chain
 from pipeline.errors import ArtifactError
 from pipeline.model_config import ModelConfig
@@ -141,8 +142,13 @@ def test_a_promoted_model_that_was_changed_is_refused(judged, tmp_path):
 
 
 def test_rounds_are_partitions_and_the_gate_a_blocking_check(judged):
-    definitions = build_definitions("reference", load_config(overrides=SLICE), "many")
+    config = load_config(overrides=SLICE)
+    definitions = dg.Definitions.merge(
+        build_definitions("reference", config, "many"), dg.Definitions(build_rounds(config, "many"))
+    )
+    chain_only = definitions.resolve_job_def("all_stages").asset_layer.executable_asset_keys
     rounds, promoted = (asset_key("many", name) for name in ("rounds", "promoted_model"))
+    assert not {rounds, promoted} & set(chain_only)
     linked = judged.store.run("many-rounds")
     linked.folder.symlink_to(judged.folder)  # the UI's name for the rounds of this run
     for number in (1, 2):
