@@ -102,7 +102,8 @@ def test_the_ledger_tells_what_each_stage_and_objective_cost(done):
     made = {row["stage"]: row for row in ledger.iter_rows(named=True)}
     assert set(made) == {stage_of(name).name for name in cached}
     for stage in ("rollouts", "base_predictions", "rival_predictions", "distilled_predictions"):
-        responses = [run.require(stage).read(table)["response_ids"] for table in CATALOGUE[stage]]
+        tables = [table for table in CATALOGUE[stage] if not table.endswith("p_true")]
+        responses = [run.require(stage).read(table)["response_ids"] for table in tables]
         assert made[stage]["generated_tokens"] == sum(column.list.len().sum() for column in responses)
         assert made[stage]["read_tokens"] > 0
     sampled = run.require("distilled_adapter").read()["response_tokens"].sum() * 8
@@ -238,7 +239,7 @@ def test_the_rival_can_be_left_out(done):
 def test_the_ceiling_is_trained_where_it_is_asked_for_and_marked_wherever_it_shows(done):
     run, config, _ = done
     assert run.require("ceiling_adapter").manifest.notes == {"skipped": "ceiling_adapter.enabled is false"}
-    assert run.require("ceiling_predictions").manifest.rows == {"in_domain": 0, "out_of_domain": 0}
+    assert set(run.require("ceiling_predictions").manifest.rows.values()) == {0}
     asked = load_config(overrides=[*SLICE, "ceiling_adapter.enabled=true"])
     outcomes = run_chain(asked, run)
     made = {name for name, outcome in outcomes.items() if not outcome.cached}
