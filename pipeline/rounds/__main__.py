@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from pipeline.errors import CurationError
+from pipeline.errors import ConfigError, CurationError
 from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import DEFAULT_PRESET, load_config
 from pipeline.rounds.report import write_report
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("pipeline.rounds").setLevel(logging.INFO)
     try:
+        if options.rounds < 1:
+            raise ConfigError(f"--rounds {options.rounds}: give the number of the last round to make, 1 or more")
         config = load_config(options.preset, options.set, options.seed)
         rounds = open_store(PROJECT_ROOT / options.store).run(options.run)
         run_rounds(config, rounds, options.rounds)

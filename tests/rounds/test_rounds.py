@@ -110,6 +110,21 @@ def test_what_was_judged_stands_and_is_told(judged, monkeypatch, capsys):
     assert (judged.folder / "rounds.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_user_errors_are_one_line(tmp_path, capsys):
+    (tmp_path / "runs" / "old").mkdir(parents=True)
+    pl.DataFrame({"round": [1]}).write_parquet(tmp_path / "runs" / "old" / "rounds.parquet")
+    wrong = {
+        "--rounds 0: give the number": ["--rounds", "0"],
+        "did you mean 'max_mui_factor'": ["--set", "rounds.max_mui_facto=3"],
+        "is of other code: remove run 'old'": ["--run", "old"],
+    }
+    for message, options in wrong.items():
+        assert main(["--store", str(tmp_path), *options]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert message in line
+
+
 def test_killed_before_it_is_judged_a_round_goes_on_to_the_same_bytes(judged, tmp_path):
     rounds = open_store(tmp_path / "data").run("many")
     command = [sys.executable, "-m", "pipeline.rounds", *call(rounds, 1, *BROKEN)]
