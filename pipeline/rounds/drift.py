@@ -14,6 +14,7 @@ import polars as pl
 
 from pipeline.beliefs.beliefs import compare_beliefs
 from pipeline.config import Config
+from pipeline.errors import ArtifactError
 from pipeline.evaluation.calibration import Floats
 from pipeline.evaluation.measures import Measure, mean
 from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN, Estimate, bootstrap, estimate
@@ -103,9 +104,8 @@ def measure_gold(run: Run, first: Run, config: Config) -> list[dict[str, Any]]:
 
     ``first`` is the run of the first round; where its tests held other questions nothing is compared with it.
     """
-    start, before, after = (
-        estimates(side, label, config) for side, label in ((first, UNTOUCHED), (run, UNTOUCHED), (run, DISTILLED))
-    )
+    before, after = (estimates(run, label, config) for label in (UNTOUCHED, DISTILLED))
+    start = estimates(first, UNTOUCHED, config) if same_questions(run, first) else {}
     pairs = {
         "in_domain_accuracy": (before, IN_DOMAIN, "avg_at_k"),
         "out_of_domain_accuracy": (before, OUT_OF_DOMAIN, "avg_at_k"),
@@ -114,10 +114,18 @@ def measure_gold(run: Run, first: Run, config: Config) -> list[dict[str, Any]]:
     }
     rows: list[dict[str, Any]] = []
     for name, (earlier, split, metric) in pairs.items():
-        if (split, metric) in earlier and (split, metric) in after and same_questions(run, first, split):
+        if (split, metric) in earlier and (split, metric) in after:
             one, other = earlier[split, metric], after[split, metric]
             rows += _row(name, one.draws, other.draws, int(other.used.sum()), config)
     return rows
+
+
+def graded(run: Run) -> pl.DataFrame | None:
+    """Return the graded answers of a run's evaluation; none where that is gone, or of code with other tables."""
+    try:
+        return run.require("evaluation").read("predictions")
+    except ArtifactError:  # a round stands, whatever has become of the code since
+        return None
 
 
 def estimates(run: Run, label: str, config: Config) -> dict[tuple[str, str], Estimate]:
@@ -125,21 +133,24 @@ def estimates(run: Run, label: str, config: Config) -> dict[tuple[str, str], Est
 
     Of the same questions all are taken on the same resamples, whatever run they are of.
     """
-    graded = run.require("evaluation").read("predictions").filter(pl.col("model") == label)
+    answers = graded(run)
+    if answers is None:
+        return {}
+    own = answers.filter(pl.col("model") == label)
     return {
         (split, metric): found
-        for split in graded["split"].unique()
-        for metric, found in estimate(graded.filter(pl.col("split") == split), config.evaluation, split).items()
+        for split in own["split"].unique()
+        for metric, found in estimate(own.filter(pl.col("split") == split), config.evaluation, split).items()
     }
 
 
-def same_questions(run: Run, other: Run, split: str) -> bool:
-    """Return whether two runs were evaluated on the same questions of a test."""
-    one, two = (
-        side.require("evaluation").scan("predictions").filter(pl.col("split") == split).select("id").unique().sort("id")
-        for side in (run, other)
-    )
-    return one.collect().equals(two.collect())
+def same_questions(run: Run, other: Run) -> bool:
+    """Return whether two runs were evaluated on the same questions."""
+    asked = [
+        None if answers is None else answers.select("split", "id").unique().sort("split", "id")
+        for answers in (graded(run), graded(other))
+    ]
+    return asked[0] is not None and asked[1] is not None and asked[0].equals(asked[1])
 
 
 def judge(rows: list[dict[str, Any]], config: Config) -> tuple[bool, str]:

@@ -13,7 +13,7 @@ from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN, Estimate
 from pipeline.markdown import markdown_table
 from pipeline.plots import figure_png
 from pipeline.predictions.contenders import DISTILLED, UNTOUCHED
-from pipeline.rounds.drift import SIGNALS, estimates, same_questions
+from pipeline.rounds.drift import SIGNALS, estimates, graded, same_questions
 from pipeline.rounds.run import last_promoted, read_drift, read_rounds, run_of, settings_of
 from pipeline.store.store import Run
 
@@ -85,14 +85,14 @@ def plot(judged: pl.DataFrame, drift: pl.DataFrame, figures: Mapping[int, _Figur
 def _figures(config: Config, rounds: Run) -> dict[int, _Figures]:
     """Return what the evaluations found of each round's model, and as 0 of the first round's base.
 
-    Left out are those of other tests than the first round's.
+    Left out are those of other tests than the first round's, and of rounds that other code has evaluated.
     """
     found: dict[int, _Figures] = {}
     first = run_of(rounds, 1)
     for number in read_rounds(rounds)["round"]:
         run = run_of(rounds, number)
-        if all(same_questions(run, first, split) for split in (IN_DOMAIN, OUT_OF_DOMAIN)):
-            found |= {0: estimates(first, UNTOUCHED, config)} if number == 1 else {}
+        if graded(run) is not None and (number == 1 or same_questions(run, first)):
+            found |= {0: estimates(run, UNTOUCHED, config)} if number == 1 else {}
             found[number] = estimates(run, DISTILLED, config)
     return found
 
@@ -132,14 +132,21 @@ def _does_it_help(judged: pl.DataFrame, figures: Mapping[int, _Figures], config:
     inside, outside = gaps[IN_DOMAIN], gaps[OUT_OF_DOMAIN]
     if inside is None:
         return "Whether rounds help cannot be said without a test in domain that all were asked."
-    low, high = _interval(inside, config)
-    told = "help" if low > 0 else "harm" if high < 0 else "are not shown to help"
+    told = _words(inside, config, "help", "harm", "are not shown to help")
+    cost = "" if outside is None else _words(outside, config, " and help", " and cost", "")
     kept = "" if outside is None else f", out of domain {_shown(outside, 100, 1, config, signed=True)}"
+    gained = _shown(inside, 100, 1, config, signed=True)
     return (
-        f"Rounds after round {first} {told}: the model of round {last} against that of round {first} is "
-        f"{_shown(inside, 100, 1, config, signed=True)} points in domain{kept}. The intervals do not cover the "
-        "randomness of training."
+        f"Rounds after round {first} {told} in domain{cost and f'{cost} out of domain'}: the model of round {last} "
+        f"against that of round {first} is {gained} points in domain{kept}. Part of it is more training: the fair "
+        "rival is one round of as many steps (distilled_adapter.steps). The intervals do not cover the randomness of "
+        "training."
     )
+
+
+def _words(draws: Any, config: Config, better: str, worse: str, neither: str) -> str:
+    low, high = _interval(draws, config)
+    return better if low > 0 else worse if high < 0 else neither
 
 
 def _gap(own: _Figures, other: _Figures, split: str) -> Any:

@@ -219,9 +219,17 @@ def test_gold_is_told_and_decides_only_where_it_may(tmp_path):
     assert verdict.startswith("refused: in-domain accuracy 0.75 to 0.6")
 
 
-def test_other_test_questions_than_the_first_rounds_are_not_compared(tmp_path):
-    first = evaluate(open_store(tmp_path).run("first"), both(10, 15))
-    rows = first.require("evaluation").read("predictions").with_columns(pl.col("id") + "x").to_dicts()
-    other = open_store(tmp_path).run("other")
-    put(other, "evaluation", predictions=rows)
-    assert measure_gold(other, first, CONFIG) == []
+@pytest.mark.parametrize("change", ["other questions", "other code", "gone"])
+def test_with_a_first_round_that_cannot_be_compared_nothing_is(tmp_path, change):
+    first, second = (evaluate(open_store(tmp_path).run(name), both(10, 15)) for name in ("first", "second"))
+    path = first.require("evaluation").path("predictions")
+    rows = pl.read_parquet(path)
+    if change == "other questions":
+        first = open_store(tmp_path).run("other")
+        put(first, "evaluation", predictions=rows.with_columns(pl.col("id") + "x").to_dicts())
+    elif change == "other code":
+        rows.drop("option_probs").write_parquet(path)
+    else:
+        first.hide("evaluation")
+    found = {row["signal"] for row in measure_gold(second, first, CONFIG)}
+    assert found == OF_GOLD - {"out_of_domain_accuracy_since_start"}
