@@ -2,7 +2,7 @@
 
 Where nothing connects the questions of a subject, contexts move answers as well, but to a different one each time; and
 a share of few samples is mostly chance. What the model answers with the contexts of the nearest questions tells both.
-Chosen in sight of gold on reference worlds (``docs/signals.md``).
+Chosen in sight of gold on reference worlds (title of ``docs/studies/rules.yaml``).
 """
 
 from math import log
