@@ -14,6 +14,25 @@ from pipeline.registry import suggest
 S = TypeVar("S", bound="Section")
 
 
+_BOOL = "tag:yaml.org,2002:bool"
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads booleans as YAML 1.2 does: on, off, yes and no, settings' values among them, are words."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOL, re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
+def read_yaml(text: str) -> Any:
+    """Return what a YAML text of settings holds; raises yaml.YAMLError."""
+    return yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+
+
 class Section(BaseModel):
     """Base of all sections: immutable, no unknown keys, field docstrings are the help texts."""
 
@@ -42,7 +61,7 @@ def apply_override(tree: dict[str, Any], override: str) -> None:
     if not separator or not dot:
         raise ConfigError(f"override '{override}' is not of the form section.key=value, such as rollouts.n_samples=8")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = read_yaml(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"override '{override}': the value is not valid YAML") from error
     target = tree.setdefault(section, {})

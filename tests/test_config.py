@@ -76,6 +76,12 @@ def test_bad_overrides_are_one_clear_line(overrides, message):
     assert "\n" not in str(caught.value)
 
 
+def test_words_that_yaml_once_took_for_booleans_are_words():
+    config = load_config(overrides=["distilled_adapter.guard=off", "ceiling_adapter.enabled=true"])
+    assert (config.distilled_adapter.guard, config.ceiling_adapter.enabled) == ("off", True)
+    assert not load_config(overrides=["ceiling_adapter.enabled=no"]).ceiling_adapter.enabled
+
+
 def test_unknown_preset_names_the_known():
     with pytest.raises(ConfigError, match="reference"):
         load_config("refrence")

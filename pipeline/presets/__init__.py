@@ -12,11 +12,11 @@ import yaml
 from pipeline.adapters.config import DistillationConfig, TrainingConfig
 from pipeline.config import Config
 from pipeline.errors import ConfigError
-from pipeline.section import apply_override, parse_section
+from pipeline.section import apply_override, parse_section, read_yaml
 
 PRESETS = Path(__file__).parent
 DEFAULT_PRESET = "reference"
-BELIEF_RULES: Final = frozenset({"belief_shift", "confident_shift"})
+BELIEF_RULES: Final = frozenset({"belief_shift", "confident_shift", "new_answer", "steady_shift"})
 """Selection rules that need ``context_beliefs``."""
 
 
@@ -36,7 +36,7 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
         known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
         raise ConfigError(f"preset '{preset}' not found at {path}: use one of {known}, or the path of a YAML file")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        tree = read_yaml(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import ConfigError
 from pipeline.paths import PROJECT_ROOT
-from pipeline.section import Section, parse_section
+from pipeline.section import Section, parse_section, read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][\w .,+()-]*")
 
@@ -105,7 +105,7 @@ def run_name(study: StudyConfig, cell: Cell) -> str:
 def read_study(path: Path) -> StudyConfig:
     """Read a study; raises ConfigError naming the file, the key and the fix."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"study {path} cannot be read ({error.strerror}): give an existing YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

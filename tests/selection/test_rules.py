@@ -15,6 +15,7 @@ from pipeline.beliefs.schemas import CONTEXT_BELIEFS
 from pipeline.errors import ConfigError
 from pipeline.neurons.schemas import NEURON_SCORES, NEURON_SIZES
 from pipeline.pool.schemas import RAW_POOL
+from pipeline.presets import BELIEF_RULES
 from pipeline.retrieval.sets import NeuronSets, jaccard
 from pipeline.seeding import derive_seed
 from pipeline.selection.coverage import greedy_cover
@@ -205,7 +206,11 @@ def test_a_steady_shift_looks_at_the_five_nearest():
     assert got["q7"] == pytest.approx(math.log(2) - 0.1 * 0.7 * steadiness)
 
 
-@pytest.mark.parametrize("rule", ["belief_shift", "confident_shift", "new_answer", "steady_shift"])
-def test_rules_over_beliefs_say_how_to_get_them(rule):
-    with pytest.raises(ConfigError, match=r"set context_beliefs\.n_samples"):
-        score(rule, "ab")
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_over_beliefs_say_how_to_get_them_and_settings_know_which_they_are(rule):
+    said = ""
+    try:
+        score(rule, "abc")
+    except ConfigError as error:
+        said = str(error)
+    assert ("set context_beliefs.n_samples" in said) == (rule in BELIEF_RULES)
