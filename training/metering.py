@@ -45,27 +45,19 @@ class _Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
     def __init__(self, usage: Usage, language_model: LanguageModel, folder: Path) -> None:
         self._usage, self._folder, self._failed = usage, folder, False
         device = language_model.device
-        self._stops = torch.tensor([*language_model.stop_ids, language_model.tokenizer.pad_token_id], device=device)
-        self._read, self._generated, self._trained = (
-            torch.zeros((), dtype=torch.long, device=device) for _ in range(3)
-        )
+        self._read, self._trained = (torch.zeros((), dtype=torch.long, device=device) for _ in range(2))
 
     def see(self, _decoder: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> None:
         """Count a forward pass of the decoder."""
         ids = given.get("input_ids", args[0] if args else None)
         if ids is None or torch.is_inference_mode_enabled():  # hidden states for the head; the generator's, who counts
             return
-        mask, cache = given.get("attention_mask"), given.get("past_key_values")
+        mask = given.get("attention_mask")
         n_tokens = ids.numel() if mask is None else mask[:, -ids.shape[1] :].sum()
         if torch.is_grad_enabled():
             self._trained += n_tokens
-        elif cache is None:
+        else:
             self._read += n_tokens
-        elif not cache.get_seq_length():  # transformers' generate: the prompts, each of which gives a first token
-            self._read += n_tokens
-            self._generated += len(ids)
-        else:  # and a token for each row that goes on
-            self._generated += (~torch.isin(ids[:, -1], self._stops)).sum()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         """Keep what the training costs so far."""
@@ -73,8 +65,8 @@ class _Keeper(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
 
     def keep(self) -> None:
         """Keep the cost up to now."""
-        count_tokens(int(self._read), int(self._generated), int(self._trained))
-        for counted in (self._read, self._generated, self._trained):
+        count_tokens(int(self._read), trained=int(self._trained))
+        for counted in (self._read, self._trained):
             counted.zero_()
         try:
             keep_cost(self._usage.cost(), self._folder)
