@@ -97,15 +97,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(wheel, tmp_path):
 
 
 SLICE = (
-    "raw_pool.limit=16",
-    "rollouts.max_new_tokens=16",
+    "raw_pool.limit=8",
+    "rollouts.max_new_tokens=12",
     "distilled_adapter.max_new_tokens=16",
     "distilled_adapter.trajectories_per_step=4",
     "distilled_adapter.micro_batch=4",
     "rollouts.n_samples=2",
     "context_beliefs.n_samples=1",
     "curated_subset.fraction=1.0",
-    "distilled_adapter.steps=2",
+    "distilled_adapter.steps=1",
     "rival_adapter.enabled=false",
     "tests.limit=3",
     "predictions.n_samples=2",

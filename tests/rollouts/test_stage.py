@@ -194,6 +194,13 @@ def test_prompts_that_do_not_fit_are_counted(run, put, sample, tiny_config):
     assert sum(counted.values()) == 4 * SECTION.n_samples
 
 
+def asked_rows(outcome):
+    """Return the rows of each test's responses; of P(True), which is not asked for, there are none."""
+    rows = dict(outcome.artifact.manifest.rows)
+    assert rows.pop("in_domain_p_true") == rows.pop("out_of_domain_p_true") == 0
+    return rows
+
+
 @pytest.fixture
 def predict(run, put, tiny_config):
     """Return a function that asks one of the models the tests."""
@@ -211,7 +218,7 @@ def test_new_questions_of_both_tests_are_asked_alone(put, run, predict, asked):
     predict("base_predictions")
     put(run, "tests", in_domain=questions(10, "i"), out_of_domain=questions(5, "o"))
     asked.clear()
-    assert predict("base_predictions").artifact.manifest.rows == {"in_domain": 20, "out_of_domain": 10}
+    assert asked_rows(predict("base_predictions")) == {"in_domain": 20, "out_of_domain": 10}
     assert sorted(asked) == ["i08", "i09", "o04"]
 
 
@@ -232,7 +239,7 @@ def save_adapter(run, put, tiny_config):
 def test_the_untouched_model_is_not_asked_again_for_another_adapter(run, put, predict, asked, save_adapter):
     base = predict("base_predictions")
     assert sorted(asked) == sorted([q["id"] for q in (*questions(8, "i"), *questions(4, "o"))])
-    assert base.artifact.manifest.rows == {"in_domain": 16, "out_of_domain": 8}
+    assert asked_rows(base) == {"in_domain": 16, "out_of_domain": 8}
     found = []
     for seed in (1, 2):
         save_adapter(seed)
@@ -250,6 +257,6 @@ def test_the_untouched_model_is_not_asked_again_for_another_adapter(run, put, pr
 def test_an_adapter_left_out_leaves_no_predictions(run, put, predict, asked):
     put(run, "rival_adapter", notes={"skipped": "rival_adapter.enabled is false"})
     artifact = predict("rival_predictions").artifact
-    assert artifact.manifest.rows == {"in_domain": 0, "out_of_domain": 0}
+    assert set(artifact.manifest.rows.values()) == {0}
     assert artifact.manifest.notes == {"skipped": "rival_adapter.enabled is false"}
     assert asked == []
