@@ -79,6 +79,8 @@ def _describe(kind: type[Section], problem: Mapping[str, Any]) -> str:
         expected = problem["ctx"]["expected"]
         meant = suggest(str(problem["input"]), re.findall("'(.*?)'", expected))
         return f"{key} = {problem['input']!r} is not known{meant} Use {expected}"
+    if problem["type"] == "value_error" and isinstance(problem["input"], Mapping):  # settings that do not go together
+        return ": ".join([*location, problem["msg"].removeprefix("Value error, ")])
     if problem["type"] != "extra_forbidden":
         return f"{key} = {problem['input']!r}: {problem['msg'].lower()}"
     fields = kind.model_fields
