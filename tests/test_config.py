@@ -100,3 +100,27 @@ def sections():
 @pytest.mark.parametrize("section", sections(), ids=lambda s: s.__name__)
 def test_every_field_is_documented(section):
     assert all(field.description for field in section.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["distilled_adapter.micro_batch=3"], "adapter.micro_batch = 3 does not divide .* = 16: .* such as 2"),
+        (["rival_adapter.processes=3"], "rival_adapter.processes = 3 does not divide trajectories_per_step = 16"),
+        (["rival_adapter.processes=2"], "micro_batch = 16 does not divide .* = 16 / processes = 8: .* such as 8"),
+        (["rival_adapter.objective=grpo", "rival_adapter.num_generations=3"], "= 3 does not divide .* of 2, 4, 8, 16$"),
+        (
+            [f"rival_adapter.{name}" for name in ("objective=grpo", "trajectories_per_step=1", "micro_batch=1")],
+            "num_generations = 4 does not divide .* take more trajectories",
+        ),
+        (["ceiling_adapter.enabled=true", "ceiling_adapter.micro_batch=5"], "ceiling_adapter.micro_batch = 5 does not"),
+    ],
+)
+def test_a_step_that_does_not_come_out_even_is_refused_before_anything_is_made(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(overrides=changes)
+
+
+def test_what_is_not_trained_need_not_come_out_even():
+    changes = ["rival_adapter.enabled=false", "rival_adapter.micro_batch=3"]
+    assert load_config(overrides=changes).rival_adapter.micro_batch == 3

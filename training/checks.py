@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from pipeline.adapters.batches import check_batches
 from pipeline.adapters.config import CeilingAdapterConfig, RivalAdapterConfig, TrainingConfig
 from pipeline.errors import TrainingError
 from pipeline.models import LanguageModel
@@ -17,6 +18,8 @@ def check_job(
 ) -> None:
     """Raise TrainingError when settings, model and training questions do not fit one another, for any objective.
 
+    Raises ConfigError where a step's trajectories do not come out even.
+
     Args:
         stage: Section that the settings are from, for messages.
         settings: Training settings.
@@ -24,35 +27,23 @@ def check_job(
         n_rows: Training questions.
         rows: What they are, for messages.
     """
-    check_batches(stage, settings, n_rows, rows)
+    check_batches(stage, settings)
+    check_rows(stage, settings, n_rows, rows)
     _check_targets(stage, settings, language_model.model)
     _check_device(language_model.device)
 
 
-def check_batches(stage: str, settings: TrainingConfig, n_rows: int, rows: str) -> None:
-    """Raise TrainingError when the rows do not make a step, or the micro-batches no step; arguments as above."""
+def check_rows(stage: str, settings: TrainingConfig, n_rows: int, rows: str) -> None:
+    """Raise TrainingError when the rows do not make a step; arguments as above."""
     # TRL's RepeatSampler leaves out an incomplete batch: with too few rows it trains zero steps without a word.
-    n_trajectories, micro_batch, n_processes = settings.trajectories_per_step, settings.micro_batch, settings.processes
     if not n_rows:
         raise TrainingError(f"there are no {rows}: keep questions through curated_subset.fraction or .count")
-    if n_rows < n_trajectories:
+    if n_rows < settings.trajectories_per_step:
         optional = isinstance(settings, RivalAdapterConfig | CeilingAdapterConfig)
         without = f", set {stage}.enabled=false to do without" if optional else ""
         raise TrainingError(
-            f"{n_rows} {rows} are fewer than {stage}.trajectories_per_step = {n_trajectories}: lower it{without}, "
-            "or keep more questions through curated_subset.fraction or .count"
-        )
-    if n_trajectories % n_processes:
-        raise TrainingError(
-            f"{stage}.processes = {n_processes} does not divide trajectories_per_step = {n_trajectories}: "
-            "set it to a divisor, so that each process takes as many"
-        )
-    share = n_trajectories // n_processes
-    if share % micro_batch:
-        each = f" / processes = {share}" if n_processes > 1 else ""
-        raise TrainingError(
-            f"{stage}.micro_batch = {micro_batch} does not divide trajectories_per_step = {n_trajectories}{each}: "
-            f"set it to a divisor, such as {max(d for d in range(1, micro_batch) if share % d == 0)}"
+            f"{n_rows} {rows} are fewer than {stage}.trajectories_per_step = {settings.trajectories_per_step}: lower it"
+            f"{without}, or keep more questions through curated_subset.fraction or .count"
         )
 
 

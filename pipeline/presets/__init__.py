@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import yaml
 
+from pipeline.adapters.batches import check_batches
 from pipeline.adapters.config import DistillationConfig, TrainingConfig
 from pipeline.config import Config
 from pipeline.errors import ConfigError
@@ -28,8 +29,8 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
     ``distilled_adapter``, so that the two differ in what the teacher is told; ``rival_adapter`` does so for sampling,
     teacher and loss.
 
-    Raises ConfigError for an unknown preset, an unknown key (naming the nearest right one), a value out of range, or a
-    rule whose signals are not sampled.
+    Raises ConfigError for an unknown preset, an unknown key (naming the nearest right one), a value out of range, a
+    rule whose signals are not sampled, or a step that does not come out even.
     """
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
     if not path.is_file():
@@ -52,6 +53,9 @@ def load_config(preset: str = DEFAULT_PRESET, overrides: Iterable[str] = (), see
             f"{where}: curated_subset.rule = '{config.curated_subset.rule}' reads what the model answers with the "
             "teacher's context: set context_beliefs.n_samples, for instance to 4"
         )
+    for name in ("distilled_adapter", "rival_adapter", "ceiling_adapter"):
+        if getattr(section := getattr(config, name), "enabled", True):
+            check_batches(f"{where}: {name}", section)  # hours before training would find it
     return config if seed is None else config.with_seed(seed)
 
 

@@ -62,7 +62,7 @@ def write(tmp_path, **changes):
         ({"armz": []}, "unknown key 'armz', did you mean 'arms'"),
         ({"arms": []}, "arms"),
         ({"against": ["random"]}, "there is no arm 'random'"),
-        ({"arms": [{"name": "a"}, {"name": "a"}], "against": ["a"]}, "study.yaml: arms: 'a' stands twice, or is no name$"),
+        ({"arms": [{"name": "a"}, {"name": "a"}], "against": ["a"]}, "yaml: arms: 'a' stands twice, or is no name$"),
         ({"arms": [{"name": "../a"}], "against": ["../a"]}, "is no name"),
         ({"arms": [{"name": "a", "of": "distiled"}], "against": ["a"]}, "did you mean 'distilled'"),
     ],

@@ -17,7 +17,6 @@ from pipeline.adapters.job import write_job
 from pipeline.errors import TrainingError
 from pipeline.model_config import ModelConfig
 from pipeline.paths import PROJECT_ROOT
-from training.checks import check_job
 from training.distributed import join, missing_processes, take_gpu
 from training.objectives.opsd import OPSDTrainer
 from training.reporting import Reporter
@@ -218,15 +217,3 @@ def test_a_process_of_torchrun_starts_no_others(job_for, tmp_path, monkeypatch):
     assert missing_processes(tmp_path / "job.json") == 2
     monkeypatch.setenv("RANK", "0")
     assert missing_processes(tmp_path / "job.json") == 0
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"processes": 3}, "rival_adapter.processes = 3 does not divide trajectories_per_step = 4"),
-        ({"processes": 2}, "micro_batch = 4 does not divide trajectories_per_step = 4 / processes = 2: .* such as 2"),
-    ],
-)
-def test_shares_that_do_not_come_out_even_are_refused(tiny, settings, message):
-    with pytest.raises(TrainingError, match=message):
-        check_job("rival_adapter", JOBS["sft"].model_copy(update=settings), tiny, 6)

@@ -257,7 +257,6 @@ def test_teacher_prompt_is_the_pipelines_own_and_never_cut(trainer_for, tiny_fol
     ("settings", "message"),
     [
         ({"trajectories_per_step": 8, "micro_batch": 8}, "6 training questions are fewer"),
-        ({"micro_batch": 3}, "distilled_adapter.micro_batch = 3 does not divide"),
         ({"lora_targets": ["q_porj"]}, "did you mean 'q_proj'"),
         ({"lora_targets": ["q_proj", "lm_head"]}, "the output layer 'lm_head' cannot be adapted"),
     ],

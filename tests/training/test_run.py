@@ -254,7 +254,7 @@ def test_an_earlier_run_s_notes_do_not_outlive_a_failed_one(real_job, tmp_path):
     job = real_job("sft", tmp_path, micro_batch=3)
     job.output.mkdir()
     (job.output / "notes.json").write_text("{}")
-    with pytest.raises(TrainingError, match="does not divide"):
+    with pytest.raises(ConfigError, match="does not divide"):
         train(job, Reporter(None))
     assert not (job.output / "notes.json").exists()
 

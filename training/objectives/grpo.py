@@ -21,7 +21,6 @@ What differs from TRL:
 Pinned by ``tests/training/test_grpo.py``.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -68,14 +67,14 @@ def build(
 ) -> GRPOTrainer:
     """Return a trainer for rows that ``read`` returns.
 
-    Raises TrainingError for a prompt that is too long, and for groups that steps or processes would part.
+    Raises TrainingError for a prompt that is too long.
     """
     arguments = trainer_arguments(
         GRPOConfig,
         job,
         settings,
         language_model,
-        num_generations=_group_size(job.stage, settings),
+        num_generations=settings.num_generations,
         beta=settings.beta,
         temperature=settings.temperature,
         top_p=settings.top_p,
@@ -143,20 +142,6 @@ def _scored(reward: Reward, language_model: LanguageModel) -> Callable[..., list
         return [0.0 if each.answer is None else value for each, value in zip(responses, rewards, strict=True)]
 
     return scored
-
-
-def _group_size(stage: str, settings: RivalAdapterConfig) -> int:
-    n_processes, size = int(os.environ.get("WORLD_SIZE", "1")), settings.num_generations  # as torchrun says
-    share = settings.trajectories_per_step // n_processes
-    if share % size:  # TRL 1.16 would part a group among processes, of which each sees its own part's majority
-        each = f" / {n_processes} processes = {share}" if n_processes > 1 else ""
-        divisors = [d for d in range(2, share + 1) if share % d == 0]
-        remedy = f"set it to one of {', '.join(map(str, divisors))}" if divisors else "take more trajectories"
-        raise TrainingError(
-            f"{stage}.num_generations = {size} does not divide trajectories_per_step = "
-            f"{settings.trajectories_per_step}{each}: {remedy}"
-        )
-    return size
 
 
 def _check_lengths(

@@ -26,7 +26,7 @@ from pipeline.adapters.config import RivalAdapterConfig
 from pipeline.adapters.job import TrainingJob
 from pipeline.models import LanguageModel
 from pipeline.selection.schemas import CURATED_SUBSET
-from training.checks import check_batches
+from training.checks import check_rows
 from training.inputs import scan_input
 from training.objectives.objective import Objective, lora_config, trainer_arguments
 from training.targets import reasons, scan_targets
@@ -100,7 +100,7 @@ def build(
     n_questions = kept["id"].n_unique()
     told = "; ".join(f"{name.replace('_', ' ')}: {n}" for name, n in counts.items())
     rows = f"training questions with {_WANTED[settings.targets]}" + (f" ({told})" if told else "")
-    check_batches(job.stage, settings, n_questions, rows)
+    check_rows(job.stage, settings, n_questions, rows)
     n_selected = scan_input(job, "curated_subset", CURATED_SUBSET).filter("selected").select(pl.len()).collect().item()
     disable_dropout_in_model(language_model.model)
     examples = kept.select("prompt_ids", "response_ids").rows()
