@@ -13,6 +13,7 @@ import polars as pl
 from assets.keys import asset_key
 from assets.run_config import read_section, run_config
 from assets.stages import POOL, StoreResource
+from pipeline.checks.config import ChecksConfig
 from pipeline.config import Config
 from pipeline.errors import CurationError
 from pipeline.markdown import markdown_table
@@ -44,14 +45,13 @@ def build_rounds(settings: Config, run: str) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext,
         config: Form,  # type: ignore[valid-type]  # a class made at run time
         store: StoreResource,
+        checks: dg.ResourceParam[Any],
     ) -> Iterator[Any]:
         from pipeline.rounds.report import PLOT_FILE, write_report  # with libraries that a look at the graph can spare
         from pipeline.rounds.run import run_rounds
 
-        own, number = (
-            settings.model_copy(update={"rounds": read_section(RoundsConfig, config)}),
-            int(context.partition_key),
-        )
+        limits = {"rounds": read_section(RoundsConfig, config), "checks": read_section(ChecksConfig, checks)}
+        own, number = settings.model_copy(update=limits), int(context.partition_key)
         made = store.open(f"{run}-rounds", CATALOGUE)
         try:
             run_rounds(own, made, number)
@@ -79,7 +79,7 @@ def _check_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     said = {
         DRIFT: "Fails where the round's model has drifted past a limit: it is not promoted, and the next round begins "
         "with the last model that was. Lower distilled_adapter.learning_rate or steps, or raise the limit that the "
-        "verdict names (rounds.*).",
+        "verdict names.",
         GOLD: "Fails where the tests' gold answers show a loss past a limit. Blocks only with rounds.gold_may_refuse.",
     }
     return [dg.AssetCheckSpec(name, asset=key, blocking=name == DRIFT, description=text) for name, text in said.items()]
