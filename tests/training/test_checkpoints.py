@@ -24,6 +24,7 @@ from training.objectives import OBJECTIVES, load_objective
 from training.reporting import Reporter
 from training.run import main, train
 
+pytestmark = pytest.mark.slow
 STEPS, N_KILLS = 9, 3
 WANTED = {
     "steps": STEPS,

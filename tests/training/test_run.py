@@ -25,6 +25,7 @@ from training.objectives import OBJECTIVES, load_objective
 from training.reporting import ProgressCallback, Reporter
 from training.run import train
 
+pytestmark = pytest.mark.slow
 SHARED = {"steps": 3, "trajectories_per_step": 4, "micro_batch": 2, "learning_rate": 1e-2}
 SETTINGS = {
     "opsd": DistilledAdapterConfig(max_new_tokens=5, temperature=1.0, **SHARED),
