@@ -1,5 +1,6 @@
 """Rounds on a slice of the embedded world, with a model that is broken on purpose: real sampling and training."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pipeline.rounds.record import read_drift, read_rounds, run_after, run_of
 from pipeline.rounds.run import run_rounds
 from pipeline.stages import open_store
 
+pytestmark = pytest.mark.slow
 SLICE = (
     "raw_pool.limit=40",
     "rollouts.n_samples=2",
@@ -142,8 +144,24 @@ def test_user_errors_are_one_line(tmp_path, capsys):
         assert message in line
 
 
+def trained(judged, root):
+    """Return the rounds in another store, as they were when the first was trained and nothing merged yet."""
+    shutil.copytree(judged.store.root, root, symlinks=True)
+    rounds = open_store(root).run(judged.name)
+    (run_of(rounds, 1).folder / "merged_model").rename(merged := run_after(rounds, 1).folder / "merged_model")
+    before = {link.resolve() for link in run_of(rounds, 1).folder.iterdir()}
+    for link in run_after(rounds, 1).folder.iterdir():
+        if link.is_symlink() and link.resolve() not in before:
+            shutil.rmtree(link.resolve())
+    assert not merged.exists()
+    for folder in rounds.store.runs.iterdir():
+        if folder != run_of(rounds, 1).folder:
+            folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+    return rounds
+
+
 def test_killed_before_it_is_judged_a_round_goes_on_to_the_same_bytes(judged, tmp_path):
-    rounds = open_store(tmp_path / "data").run("many")
+    rounds = trained(judged, tmp_path / "data")
     command = [sys.executable, "-m", "pipeline.rounds", *call(rounds, 1, *BROKEN)]
     process = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.DEVNULL)
     while not (run_of(rounds, 1).folder / "merged_model").exists():
