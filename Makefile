@@ -40,7 +40,7 @@ report: $(VENV)/.run  ## Write the page of RUN, or of STUDY where it is given, a
 	@$(BIN)/python -m pipeline.report $(if $(filter command line environment,$(origin STUDY)),--study docs/studies/$(STUDY),--run $(RUN)) $(ARGS)
 
 test: $(VENV)/.dev  ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-kills: $(VENV)/.dev  ## Kill the whole chain 20 times and compare the bytes (about 8 minutes)
 	NEURON_OPSD_KILLS=20 $(BIN)/pytest tests/test_kills.py

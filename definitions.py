@@ -22,7 +22,7 @@ defs = dg.Definitions.merge(
     dg.Definitions(
         jobs=build_study_jobs(resolve_path(os.environ.get("NEURON_OPSD_STUDY", "docs/studies/reference.yaml")))
     ),
-    dg.Definitions(
-        assets=build_rounds(load_config(preset), run or run_name(preset)) if "NEURON_OPSD_ROUNDS" in os.environ else []
-    ),
+    build_rounds(load_config(preset), run or run_name(preset))
+    if "NEURON_OPSD_ROUNDS" in os.environ
+    else dg.Definitions(),
 )

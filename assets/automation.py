@@ -51,7 +51,7 @@ def build_schedule(specs: Sequence[StageSpec], config: Config, run: str, target:
         changes = look(store)
         if isinstance(changes, dg.SkipReason):
             return changes
-        return dg.RunRequest(tags=_tags(changes)) if changes else _NOTHING
+        return dg.RunRequest(tags=because(changes)) if changes else _NOTHING
 
     return weekly_curation
 
@@ -95,21 +95,31 @@ def _sensor(
         found = [change for change in changes if not reasons.isdisjoint(change.because)]
         if not found:
             return dg.SkipReason(f"not for this sensor: {_told(changes)}")
-        wanted = digest_json([change.fingerprint for change in found])
-        if context.cursor == wanted:
-            return dg.SkipReason(f"asked for already: {_told(found)}; launch the job by hand if that run failed")
-        under_way = dg.RunsFilter(job_name=job.name, statuses=_UNDER_WAY)
-        if context.instance.get_runs_count(under_way):
-            return dg.SkipReason("a run is under way: what it does not see is looked at when it has ended")
-        context.update_cursor(wanted)
-        return dg.RunRequest(tags=_tags(found))
+        return skip_asked(context, found, job) or dg.RunRequest(tags=because(found))
 
     return sensor
 
 
+def skip_asked(context: dg.SensorEvaluationContext, found: Sequence[Change], job: Any) -> dg.SkipReason | None:
+    """Return why a sensor does not ask a run of ``job`` for these changes now; none where it is to ask, once."""
+    wanted = digest_json([change.fingerprint for change in found])
+    if context.cursor == wanted:
+        return dg.SkipReason(f"asked for already: {_told(found)}; launch the job by hand if that run failed")
+    if is_under_way(context.instance, job):
+        return dg.SkipReason("a run is under way: what it does not see is looked at when it has ended")
+    context.update_cursor(wanted)
+    return None
+
+
+def is_under_way(instance: dg.DagsterInstance, job: Any) -> bool:
+    """Return whether a run of a job waits or goes on."""
+    return instance.get_runs_count(dg.RunsFilter(job_name=job.name, statuses=_UNDER_WAY)) > 0
+
+
+def because(changes: Sequence[Change]) -> dict[str, str]:
+    """Return the tags of a run that is asked for by these changes."""
+    return {"neuron_opsd/because": _told(changes)[:200]}
+
+
 def _told(changes: Sequence[Change]) -> str:
     return "; ".join(f"{change.stage} ({', '.join(change.because)})" for change in changes)
-
-
-def _tags(changes: Sequence[Change]) -> dict[str, str]:
-    return {"neuron_opsd/because": _told(changes)[:200]}

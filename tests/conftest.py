@@ -28,6 +28,13 @@ from pipeline.store.store import Run
 settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
 settings.load_profile("any machine")
 
+
+def pytest_collection_modifyitems(items):
+    """Put files with slow tests first, so that none of the processes that share them is left with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 SPECIAL = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
 
 

@@ -18,6 +18,7 @@ from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import load_config
 from pipeline.stages import CATALOGUE, STAGES, open_store, stage_of
 
+pytestmark = pytest.mark.slow
 SLICE = (
     "raw_pool.limit=80",
     "rollouts.n_samples=2",
@@ -276,14 +277,13 @@ def test_the_examples_of_the_documentation_run(done, tmp_path, monkeypatch):
     assert all(duckdb.sql(query).fetchall() for query in queries)
 
 
-@pytest.mark.parametrize("change", ["deleted", "permuted"])
-def test_gold_never_reaches_curation_or_training(done, tmp_path, change):
+def test_gold_never_reaches_curation_or_training(done, tmp_path):
+    """Without the answers of half of the questions, and with those of the others permuted, nothing comes out other."""
     run, _, _ = done
     lines = (PROJECT_ROOT / "data/reference/pool.jsonl").read_text().splitlines()[:80]
     rows = [json.loads(line) for line in lines]
     answers = [row.pop("answer") for row in rows]
-    if change == "permuted":
-        rows = [row | {"answer": answer} for row, answer in zip(rows, answers[1:] + answers[:1], strict=True)]
+    rows[::2] = [row | {"answer": answer} for row, answer in zip(rows[::2], answers[2::2] + answers[:1], strict=True)]
     source = tmp_path / "pool.jsonl"
     source.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
     other = open_store(tmp_path / "data").run("other")

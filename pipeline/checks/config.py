@@ -40,6 +40,7 @@ class ChecksConfig(Section):
     """Share of the worked examples that may be left out because they do not fit. Own choice: of five examples one."""
     max_ece_rise: float = Field(default=0.03, gt=0, le=1)
     """Rise of the calibration error over the untouched model's, where its interval lies above zero; as the margin of
-    the studies (docs/studies)."""
+    the studies (docs/studies). The drift gate tells the rise of a round in domain by it (``pipeline.rounds``)."""
     max_accuracy_loss: float = Field(default=0.03, gt=0, le=1)
-    """Loss of accuracy out of domain against the untouched model, where its interval lies below zero; likewise."""
+    """Loss of accuracy against the untouched model, where its interval lies below zero; likewise, and in rounds out of
+    domain against the first model too, so that small losses do not add up."""

@@ -1,27 +1,27 @@
 """Ask the models of a run tasks of lm-evaluation-harness, in and out of their domain: base model and every adapter.
 
-Prints a table and leaves it in the folder of the run, in the place of an earlier one. Tasks are names or patterns as
-``lm_eval ls tasks`` shows them, or your own.
+Prints a table, leaves it in the folder of the run in the place of an earlier one, and makes the run's page again, which
+then shows it. Tasks are names or patterns as ``lm_eval ls tasks`` shows them, or your own.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import polars as pl
-import pyarrow.parquet as pq
 
 from pipeline.errors import CurationError
 from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN
 from pipeline.harness.ask import Asked, ask
-from pipeline.harness.schemas import HARNESS, HARNESS_FILE
+from pipeline.harness.results import Results, keep_results
 from pipeline.markdown import markdown_table
 from pipeline.paths import PROJECT_ROOT
 from pipeline.predictions.contenders import compared
+from pipeline.report.run_page import write_run_page
 from pipeline.stages import open_store
-from pipeline.table import conform
 
 _KEY: Final = ("split", "task", "filter", "metric", "n")
 
@@ -37,17 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         run = open_store(PROJECT_ROOT / options.store).run(options.run)
         rows = ask(run, asked)
-        path = run.folder / HARNESS_FILE
-        unfinished = path.with_name(f".{HARNESS_FILE}.part")
-        pq.write_table(conform(rows, HARNESS, where=str(path)), unfinished)
-        unfinished.replace(path)
-    except OSError as error:
-        sys.stderr.write(f"error: {run.store.unwritable(error)}\n")
-        return 2
+        command = shlex.join(["python", "-m", "pipeline.harness", *(sys.argv[1:] if arguments is None else arguments)])
+        path = keep_results(run, Results(rows, command))
+        page = write_run_page(run)
     except CurationError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    sys.stdout.write(f"{show(rows)}\n\n{path}\n")
+    sys.stdout.write(f"{show(rows)}\n\n{path}\n{page}\n")
     return 0
 
 

@@ -6,8 +6,7 @@ from typing import Any, Final
 import polars as pl
 
 from pipeline.adapters.plot import MARKS, PANELS
-from pipeline.evaluation.confidence import option_confidence, vote_confidence
-from pipeline.evaluation.metrics import HEADLINES, IN_DOMAIN, METRIC_NAMES, OUT_OF_DOMAIN
+from pipeline.evaluation.metrics import CONFIDENCES, HEADLINES, IN_DOMAIN, METRIC_NAMES, OUT_OF_DOMAIN
 from pipeline.evaluation.report import SPLITS, metric_label, show_figure
 from pipeline.predictions.contenders import CONTENDERS, DISTILLED, UNTOUCHED, compared, contender_of, in_order
 from pipeline.report.blocks import (
@@ -29,14 +28,21 @@ from pipeline.report.charts import SERIES, intervals, lines, reliability
 from pipeline.report.curves import reliability_bins, risk_curve
 from pipeline.report.shown import Shown
 
-_CONFIDENCES: Final = {"option": ("option probability", option_confidence), "vote": ("vote share", vote_confidence)}
+_CONFIDENCE_NAMES: Final = {"option": "option probability", "vote": "vote share", "p_true": "P(True)"}
+_HEADLINES: Final = (*HEADLINES, "ece_p_true", "brier_p_true")
+"""Figures that people look at first; those of P(True) are there where ``predictions.p_true`` asked for it."""
 _OWN_LOSS: Final = "loss"
 """The one figure of a training that objectives measure in units of their own."""
 
 
 def colors_of(models: list[str]) -> dict[str, str]:
-    """Return the colour of each model, of the style sheet."""
-    return {model: SERIES[CONTENDERS.index(contender_of(model)) % len(SERIES)] for model in models}
+    """Return the colour of each model, of the style sheet; of a difference, that of the model beside the distilled."""
+    return {model: SERIES[CONTENDERS.index(contender_of(_beside_distilled(model))) % len(SERIES)] for model in models}
+
+
+def _beside_distilled(model: str) -> str:
+    one, other = compared(model) or (model, "")
+    return other if one == DISTILLED and other else one
 
 
 def training(shown: Shown) -> Section:
@@ -98,7 +104,8 @@ def evaluation(shown: Shown) -> Section:
     metrics, words = artifact.read("metrics"), report_sections((artifact.folder / "report.md").read_text("utf-8"))
     blocks: list[Block] = [Plots(_accuracies(metrics))]
     blocks.append(Plots(_calibration(artifact.read("predictions"))))
-    blocks.append(Fold("Further figures", [metrics_table(metrics, METRIC_NAMES[len(HEADLINES) :], "Further figures")]))
+    further = tuple(name for name in METRIC_NAMES if name not in _HEADLINES)
+    blocks.append(Fold("Further figures", [metrics_table(metrics, further, "Further figures")]))
     folded = {"How to read them": "How to read the figures", "Answers found": "Answers found", "Caveats": "Caveats"}
     blocks += [Fold(title, [Prose(words[key])]) for key, title in folded.items() if key in words]
     return Section("evaluation", "Evaluation", lead, blocks)
@@ -115,9 +122,7 @@ def _accuracies(metrics: pl.DataFrame) -> list[Plot]:
     gaps = [model for model in metrics["model"].unique(maintain_order=True) if compared(model)]
     plots = [Plot("accuracy", "Accuracy", intervals(_points(metrics, models), "share right (%)", colors_of(models)))]
     if gaps:
-        against = {gap: colors_of([other if one == DISTILLED else one])[other if one == DISTILLED else one]
-                   for gap in gaps for one, other in [compared(gap) or ("", "")]}  # fmt: skip
-        spec = intervals(_points(metrics, gaps), "points", against, zero=True)
+        spec = intervals(_points(metrics, gaps), "points", colors_of(gaps), zero=True)
         plots.append(
             Plot("gaps", "Differences", spec, "Paired: the same questions. An interval off zero is a difference.")
         )
@@ -143,8 +148,8 @@ def _calibration(predictions: pl.DataFrame) -> list[Plot]:
     plots = []
     for split in (name for name in (IN_DOMAIN, OUT_OF_DOMAIN) if name in set(predictions["split"])):
         test = predictions.filter(pl.col("split") == split)
-        for kind, (label, confidence_of) in _CONFIDENCES.items():
-            table = confidence_of(test)
+        for kind, label in _CONFIDENCE_NAMES.items():
+            table = CONFIDENCES[kind](test)
             if table.is_empty():
                 continue
             models = in_order(table["model"])
@@ -247,5 +252,5 @@ def headline(metrics: pl.DataFrame) -> list[Block]:
                 tiles.append(Tile(label, f"{value}{unit}", f"untouched {before}{unit}; {show_figure(gap)}", mood))
     return [
         *([Tiles(tiles)] if tiles else []),
-        metrics_table(metrics, HEADLINES, "Held-out questions; differences are paired"),
+        metrics_table(metrics, _HEADLINES, "Held-out questions; differences are paired"),
     ]

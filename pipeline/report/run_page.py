@@ -11,6 +11,7 @@ from pipeline.report.outcome import evaluation, headline, training, verdict
 from pipeline.report.page import render
 from pipeline.report.page_file import page_path
 from pipeline.report.questions import explorers
+from pipeline.report.real_tasks import real_tasks
 from pipeline.report.record import checks, ledger, making
 from pipeline.report.shown import Shown
 from pipeline.store.store import Run
@@ -31,6 +32,7 @@ def run_page(run: Run, n_rows: int = N_ROWS) -> Page:
         *curation(shown),
         training(shown),
         evaluation(shown),
+        *real_tasks(shown),
         *explorers(shown, n_rows),
         beside(shown),
         ledger(shown),

@@ -20,6 +20,7 @@ _LEVELS: Final = {
     "Accuracy": (_ACCURACY, "maj_at_k", "pass_at_k"),
     "Calibration by option probability": ("ece_option", "overconfidence_option", "brier_option", "auroc_option"),
     "Calibration by vote share": ("ece_vote", "overconfidence_vote", "brier_vote", "auroc_vote"),
+    "Calibration by P(True)": ("ece_p_true", "overconfidence_p_true", "brier_p_true", "auroc_p_true"),
     "Without gold": ("agreement", "abstention"),
 }
 _DRAWN: Final = {

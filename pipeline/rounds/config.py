@@ -10,15 +10,15 @@ from pipeline.section import Section
 class RoundsConfig(Section):
     """The model that a round leaves, and the limits of the drift gate; none of these changes a result.
 
-    They stand where a model is broken or does harm, not where it merely differs: to differ is what a round is for. How
-    far length, clipping, entropy, variety and agreement may go is said once, for training and rounds alike, by
-    ``distilled_adapter.guard_*``.
+    They stand where a model is broken, not where it merely differs: to differ is what a round is for. How far length,
+    clipping, entropy, variety and agreement may go is said once, for training and rounds alike, by
+    ``distilled_adapter.guard_*``; what accuracy and calibration on the tests may lose, by ``checks``.
     """
 
     immaterial: ClassVar[frozenset[str]] = frozenset(
         {
             *("max_abstention_rise", "min_kept_answers", "max_belief_shift", "min_neuron_overlap", "max_mui_factor"),
-            *("gold_may_refuse", "max_accuracy_loss", "max_ece_rise"),
+            "gold_may_refuse",
         }
     )
 
@@ -42,8 +42,3 @@ class RoundsConfig(Section):
     """Whether the tests' gold answers may refuse a model, too. False keeps the label firewall whole between rounds:
     gold is told beside the verdict and decides nothing. True lets a bit a round through, and makes the figures of later
     rounds on these tests flattering."""
-    max_accuracy_loss: float = Field(default=0.05, gt=0, le=1)
-    """Loss of accuracy on the tests against the round's own base and, out of domain, against the first model too, so
-    that small losses do not add up. Own choice: on 250 questions a smaller one is hardly told from none."""
-    max_ece_rise: float = Field(default=0.05, gt=0, le=1)
-    """Rise of the in-domain calibration error (vote share) against the round's own base; likewise."""

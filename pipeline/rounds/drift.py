@@ -62,12 +62,12 @@ SIGNALS: Final[Mapping[str, Signal]] = {
     "token_entropy": Signal("entropy of a token (nats)", "distilled_adapter.guard_entropy_factor", by_factor),
     "neuron_overlap": Signal("overlap of neuron sets (Jaccard)", "rounds.min_neuron_overlap", by_floor),
     "mui": Signal("neurons that a question uses (MUI, share)", "rounds.max_mui_factor", by_factor),
-    "in_domain_accuracy": Signal("in-domain accuracy", "rounds.max_accuracy_loss", by_fall, reads_gold=True),
-    "out_of_domain_accuracy": Signal("out-of-domain accuracy", "rounds.max_accuracy_loss", by_fall, reads_gold=True),
+    "in_domain_accuracy": Signal("in-domain accuracy", "checks.max_accuracy_loss", by_fall, reads_gold=True),
+    "out_of_domain_accuracy": Signal("out-of-domain accuracy", "checks.max_accuracy_loss", by_fall, reads_gold=True),
     "out_of_domain_accuracy_since_start": Signal(
-        "out-of-domain accuracy since the first model", "rounds.max_accuracy_loss", by_fall, reads_gold=True
+        "out-of-domain accuracy since the first model", "checks.max_accuracy_loss", by_fall, reads_gold=True
     ),
-    "in_domain_ece": Signal("in-domain calibration error (votes)", "rounds.max_ece_rise", by_rise, reads_gold=True),
+    "in_domain_ece": Signal("in-domain calibration error (votes)", "checks.max_ece_rise", by_rise, reads_gold=True),
 }
 """What is compared. ``token_entropy`` is estimated by the mean of - log p of the tokens sampled, exact on average at
 temperature 1; ``answer_variety`` counts letters for questions with options, text for open ones: a model that says the

@@ -14,7 +14,8 @@ from pipeline.markdown import markdown_table
 from pipeline.plots import figure_png
 from pipeline.predictions.contenders import DISTILLED, UNTOUCHED
 from pipeline.rounds.drift import SIGNALS, estimates, graded, same_questions
-from pipeline.rounds.run import last_promoted, read_drift, read_rounds, run_of, settings_of
+from pipeline.rounds.record import last_promoted, read_drift, read_rounds, run_of
+from pipeline.rounds.run import settings_of
 from pipeline.store.store import Run
 
 REPORT_FILE: Final = "rounds.md"

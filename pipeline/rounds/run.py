@@ -8,11 +8,7 @@ sampled twice. What was judged stands, whatever changes later: a new name judges
 """
 
 import logging
-from typing import Any, Final
-
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import Final
 
 from pipeline.chain import Means, materialize, run_chain
 from pipeline.config import Config
@@ -22,14 +18,11 @@ from pipeline.model_config import ModelConfig
 from pipeline.model_fingerprint import model_fingerprint
 from pipeline.rounds.drift import judge, measure_drift, measure_gold
 from pipeline.rounds.merge import MODEL_FOLDER
-from pipeline.rounds.schemas import DRIFT, ROUNDS
+from pipeline.rounds.record import judged_round, last_promoted, read_rounds, run_after, run_of
 from pipeline.rounds.survey import LAST_STAGE
 from pipeline.stages import stage_of
 from pipeline.store.store import Run
-from pipeline.table import conform
 
-ROUNDS_FILE: Final = "rounds.parquet"
-DRIFT_FILE: Final = "drift.parquet"
 MERGED: Final = "merged_model"
 _DRAWN_ANEW: Final = ("curated_subset", "distilled_adapter", "rival_adapter", "ceiling_adapter")
 """Sections whose seed changes from round to round."""
@@ -45,39 +38,13 @@ def run_rounds(config: Config, rounds: Run, n_rounds: int, means: Means | None =
         _make_round(config, rounds, number, means)
 
 
-def run_of(rounds: Run, number: int) -> Run:
-    """Return the run that is a round."""
-    return rounds.store.run(f"{rounds.name}-{number}")
-
-
-def run_after(rounds: Run, number: int) -> Run:
-    """Return the run in which the model of a round is asked the pool."""
-    return rounds.store.run(f"{rounds.name}-{number}-after")
-
-
-def read_rounds(rounds: Run) -> pl.DataFrame:
-    """Return what was judged, of schema ROUNDS; none before the first round."""
-    return _read(rounds, ROUNDS_FILE, ROUNDS)
-
-
-def last_promoted(judged: pl.DataFrame) -> int:
-    """Return the number of the last round that was promoted, by rows of schema ROUNDS; 0 without one."""
-    return max(judged.filter("promoted")["round"].to_list(), default=0)
-
-
-def read_drift(rounds: Run) -> pl.DataFrame:
-    """Return what the gate measured of the rounds that were judged, of schema DRIFT."""
-    return _read(rounds, DRIFT_FILE, DRIFT).filter(pl.col("round") <= read_rounds(rounds).height)
-
-
 def settings_of(config: Config) -> str:
     """Return a digest of the settings that determine a round, the model left out."""
     return digest_json({name: section.material() for name, section in config if name != "model"})[:16]
 
 
 def _make_round(config: Config, rounds: Run, number: int, means: Means | None) -> None:
-    before = read_rounds(rounds)
-    base = last_promoted(before)
+    base = last_promoted(read_rounds(rounds))
     model = _model_of(run_of(rounds, base), config.model) if base else config.model
     own, run, after = _drawn_anew(config, number, model), run_of(rounds, number), run_after(rounds, number)
     _logger.info("round %d begins with %s", number, f"the model of round {base}" if base else model.path)
@@ -102,11 +69,9 @@ def _make_round(config: Config, rounds: Run, number: int, means: Means | None) -
         "base_model": run.require(MERGED).manifest.provenance["model"],
         "model": model_fingerprint(made),
     }
-    rows = [{"round": number, **signal} for signal in drift]
-    _write(rounds, DRIFT_FILE, DRIFT, read_drift(rounds), rows)
     if promoted:
         rounds.show(MERGED, run.require(MERGED).manifest.fingerprint)
-    _write(rounds, ROUNDS_FILE, ROUNDS, before, [row])  # last: now the round is judged
+    judged_round(rounds, row, drift)
     _logger.log(logging.INFO if promoted else logging.WARNING, "round %d %s", number, verdict)
 
 
@@ -122,24 +87,3 @@ def _model_of(run: Run, first: ModelConfig) -> ModelConfig:
     if not merged.is_intact():
         raise ArtifactError(f"'{MERGED}' of run '{run.name}' is damaged: materialize '{MERGED}' again")
     return first.model_copy(update={"path": str(merged.folder / MODEL_FOLDER), "revision": None})
-
-
-def _read(rounds: Run, file: str, schema: pa.Schema) -> pl.DataFrame:
-    path = rounds.folder / file
-    if not path.is_file():
-        return pl.DataFrame(schema.empty_table())
-    if not pq.read_schema(path).equals(schema):
-        raise ArtifactError(f"{path} is of other code: remove run '{rounds.name}', its rounds are then judged again")
-    return pl.read_parquet(path)
-
-
-def _write(rounds: Run, file: str, schema: pa.Schema, before: pl.DataFrame, rows: list[dict[str, Any]]) -> None:
-    path = rounds.folder / file
-    new = pl.DataFrame(rows, schema=before.schema)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{file}.part")
-        pq.write_table(conform(pl.concat([before, new]), schema, where=file), unfinished)
-        unfinished.replace(path)
-    except OSError as error:
-        raise rounds.store.unwritable(error) from error

@@ -16,10 +16,12 @@ from peft import LoraConfig, get_peft_model
 from pipeline.errors import ConfigError
 from pipeline.harness.__main__ import main
 from pipeline.harness.ask import named_tasks
+from pipeline.harness.results import find_results
 from pipeline.harness.schemas import HARNESS_FILE
 from pipeline.model_config import ModelConfig
 from pipeline.models import encode_chat, load_model
 from pipeline.paths import PROJECT_ROOT
+from pipeline.report.page_file import page_path
 
 PROMPT = "{{question}}\n{% for option in options %}{{'ABCD'[loop.index0]}}. {{option}}\n{% endfor %}"
 STATED = r"Answer: (\w+)"
@@ -66,6 +68,7 @@ def put_adapter(put, run, name, noise):
         adapted.save_pretrained(folder)
 
     notes = {"model": MODEL.model_dump(exclude={"device"}), "label": "sft"}
+    notes |= {"title": "a method", "training_questions": 8}
     put(run, name, model=MODEL, notes=notes, save=save)
 
 
@@ -102,7 +105,12 @@ def test_models_of_a_run_are_asked_and_their_differences_paired(run, put, tasks,
     gap = rows["distilled - sft"]
     assert [gap["value"], gap["stderr"]] == pytest.approx([np.mean(right), error])
     assert rows["distilled"]["fingerprint"] == run.require("distilled_adapter").manifest.fingerprint
-    assert f"+{np.mean(right):.3f} ({error:.3f})" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"+{np.mean(right):.3f} ({error:.3f})" in printed
+    assert printed.endswith(f"{run.folder / HARNESS_FILE}\n{page_path(run)}\n")
+    page = page_path(run).read_text()
+    assert f'<span class="estimate">{np.mean(right):.3f}</span>' in page
+    assert find_results(run).command.endswith(f"--include-path {tasks} --in-domain schools --batch-size 3")
 
     (tasks / "schools.jsonl").unlink()
     assert main([*options, "--out-of-domain", "schools"]) == 2

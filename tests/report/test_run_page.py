@@ -9,13 +9,18 @@ import sys
 
 import polars as pl
 import pytest
-from told_run import HOSTILE, N_CHOSEN, N_QUESTIONS, put_curation
+from told_run import HOSTILE, N_CHOSEN, N_QUESTIONS, predictions, put_curation, put_evaluation
 
 from pipeline.errors import CurationError
+from pipeline.harness.schemas import HARNESS_FILE
 from pipeline.paths import PROJECT_ROOT
+from pipeline.report.blocks import Estimate
+from pipeline.report.outcome import evaluation, headline
 from pipeline.report.page import render, visible
 from pipeline.report.questions import CHOSEN
+from pipeline.report.real_tasks import real_tasks
 from pipeline.report.run_page import run_page, write_run_page
+from pipeline.report.shown import Shown
 from pipeline.stages import open_store
 
 SCRIPT = re.compile(r"<script[^>]*>(.*?)</script>", re.DOTALL)
@@ -74,7 +79,7 @@ def test_the_story_is_told_in_order_with_what_came_of_it(html):
     titles = re.findall(r"<h2[^>]*>(?:<span[^>]*>\d+</span>)?([^<]+)</h2>", text)
     assert titles == [
         "Result", "What came in", "Answers and votes", "Neurons", "Selection", "Teacher&#39;s examples", "Training",
-        "Evaluation", "Every question", "Beside the chain", "Costs", "Checks", "How it was made",
+        "Evaluation", "Published tasks", "Every question", "Beside the chain", "Costs", "Checks", "How it was made",
     ]  # fmt: skip
     verdict = re.search(r'<p class="verdict">([^<]*)', text)[1]
     assert verdict.startswith(
@@ -103,6 +108,67 @@ def test_every_row_says_what_became_of_it_and_why(html):
     tests = data_of(html)["explorers"]["tests"]
     assert tests["columns"] == ["untouched", "sft", "distilled"]
     assert [row[2] for row in tests["rows"][9:12]] == [[1, 1, 1], [0, 1, 1], [0, 0, 1]]
+
+
+def calibration_of(run):
+    """Return the names of the pictures and the rows of the tables of a run's evaluation that tell of calibration."""
+    shown = Shown(run)
+    _, pictures, further, *_ = evaluation(shown).blocks
+    tables = [*headline(shown.find("evaluation").read("metrics")), *further.blocks]
+    named = {row[0] for table in tables if hasattr(table, "rows") for row in table.rows}
+    return {plot.name for plot in pictures.plots}, named
+
+
+def test_p_true_is_a_third_confidence_where_it_was_asked_for(whole, put, run):
+    put_evaluation(put, run, predictions(p_true=False))
+    (plots, rows), (others, fewer) = calibration_of(whole), calibration_of(run)
+    assert plots - others == {
+        f"{name}_p_true" for name in ("reliability_in_domain", "reliability_out_of_domain", "risk")
+    }
+    assert others == {name.replace("p_true", kind) for name in plots - others for kind in ("option", "vote")}
+    added = {row.partition(" ")[2] for row in rows - fewer}
+    assert added > {"ECE, P(True)", "Brier, P(True)", "AUROC of right answers, P(True)"}
+    assert {name.replace("P(True)", "vote share") for name in added} <= {row.partition(" ")[2] for row in fewer}
+    ((_, *cells),) = [row for row in headline(whole.require("evaluation").read("metrics"))[1].rows
+                      if row[0] == "In-domain ECE, P(True)"]  # fmt: skip
+    assert cells[0].value == "0.750"  # off by .775 on average where right (q < 10 of 20), by .725 where wrong
+
+
+def test_tasks_of_the_harness_stand_beside_the_evaluation(whole, html, put, run):
+    (section,) = real_tasks(Shown(whole))
+    plots, table, made = section.blocks
+    assert [plot.title for plot in plots.plots] == [
+        "exact_match", "exact_match, differences", "word_perplexity", "word_perplexity, differences",
+    ]  # fmt: skip
+    assert table.header == ["", "untouched", "sft", "distilled", "distilled - untouched", "documents"]
+    schools, prose = table.rows
+    assert schools[1:] == [
+        Estimate("0.400", "[0.302, 0.498]"), Estimate("0.440", "[0.342, 0.538]"), Estimate("0.550", "[0.452, 0.648]"),
+        Estimate("+0.150", "[+0.052, +0.248]"), 100,
+    ]  # fmt: skip
+    assert prose[0] == "Out-of-domain, prose: word_perplexity"
+    assert prose[1] == Estimate("20.000", "")  # no standard error, no interval
+    assert made.text == f"Made by: python -m pipeline.harness --in-domain '{HOSTILE}'"
+    assert "Published tasks" in text_of(html)
+    assert set(data_of(html)["plots"]) > {plot.name for plot in plots.plots}
+
+
+def test_tasks_of_an_earlier_adapter_or_other_code_are_told_apart(whole, put, run):
+    put(run, "rival_adapter", notes={"label": "sft"})
+    put(run, "distilled_adapter", notes={"label": "opsd"})
+    assert real_tasks(Shown(run)) == []
+    path = run.folder / HARNESS_FILE
+    path.write_bytes((whole.folder / HARNESS_FILE).read_bytes())
+    (section,) = real_tasks(Shown(run))
+    assert section.blocks[0].text.startswith("The run has since got another adapter than was asked: sft, distilled.")
+    for content, message in ((b"", "cannot be read"), (None, "is of other code")):
+        if content is None:
+            pl.DataFrame({"model": ["untouched"]}).write_parquet(path)
+        else:
+            path.write_bytes(content)
+        (section,) = real_tasks(Shown(run))
+        ((text, kind),) = [(block.text, block.kind) for block in section.blocks]
+        assert (message in text, "ask python -m pipeline.harness again" in text, kind) == (True, True, "warning")
 
 
 def test_a_page_is_bounded_and_says_what_it_leaves_out(whole, put, tmp_path):

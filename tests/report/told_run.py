@@ -6,6 +6,8 @@ from pipeline.evaluation.config import EvaluationConfig
 from pipeline.evaluation.metrics import summarise
 from pipeline.evaluation.report import render_table, write_report
 from pipeline.evaluation.schemas import PREDICTIONS
+from pipeline.harness.results import Results, keep_results
+from pipeline.harness.schemas import HARNESS
 
 HOSTILE = (
     "</script><script>window.owned = 1</script><img src=http://a.example/x onerror=window.owned=2> **bold** "
@@ -20,12 +22,12 @@ def question(number):
     return {"id": f"q{number:02}", "question": text, "options": ["red", HOSTILE], "kind": "open", "domain": HOSTILE}
 
 
-def predictions():
+def predictions(p_true=True):
     """In domain 10, 11 and 18 of 20 questions are right, out of domain 10, 11 and 2, two samples each."""
     rows = [
         {"model": model, "split": split, "id": f"t{q:02}", "sample": s, "answer": HOSTILE,
          "answer_index": int(q >= right), "gold_index": 0, "correct": q < right,
-         "option_probs": [0.9, 0.1] if q < right else [0.2, 0.8]}
+         "option_probs": [0.9, 0.1] if q < right else [0.2, 0.8], "p_true": q / 20 if p_true else None}
         for split, distilled in (("in_domain", 18), ("out_of_domain", 2))
         for model, right in (("untouched", 10), ("sft", 11), ("distilled", distilled))
         for q in range(20)
@@ -104,9 +106,29 @@ def put_outcome(put, run):
     put(run, "ceiling_adapter", notes={"skipped": "ceiling_adapter.enabled is false"}, training_log=[])
     asked = [question(number) | {"id": f"t{number:02}"} for number in range(20)]
     put(run, "tests", in_domain=asked, out_of_domain=asked)
-    graded = predictions()
+    put_evaluation(put, run, predictions())
+    put_tasks(run)
+
+
+def put_evaluation(put, run, graded):
     metrics = summarise(graded, EvaluationConfig(n_resamples=100))
     report = write_report(metrics, graded, {"model": "some/model", "command": "make run"}, METHODS)
     put(run, "evaluation", notes={"table": render_table(metrics)}, settings={"confidence_level": 0.95},
         save=lambda folder: (folder / "report.md").write_text(report),
         predictions=graded.to_dicts(), metrics=metrics.to_dicts())  # fmt: skip
+
+
+def put_tasks(run, rival="rival_adapter"):
+    """Of 100 documents in domain the untouched model gets 40 right, the others 44 and 55; one task is no share."""
+    prints = [None, *(run.require(name).manifest.fingerprint for name in (rival, "distilled_adapter")), None]
+    models = ("untouched", "sft", "distilled", "distilled - untouched")
+    scores = [("in_domain", f"schools {HOSTILE}", "exact_match", (0.40, 0.44, 0.55, 0.15), 0.05),
+              ("out_of_domain", "prose", "word_perplexity", (20.0, 21.5, 19.0, -1.0), None)]  # fmt: skip
+    rows = [
+        {"model": model, "split": split, "task": task, "filter": "none", "metric": metric, "value": value,
+         "stderr": stderr, "n": 100, "fingerprint": fingerprint}
+        for split, task, metric, values, stderr in scores
+        for model, value, fingerprint in zip(models, values, prints, strict=True)
+    ]  # fmt: skip
+    table = pl.DataFrame(rows, schema=pl.DataFrame(HARNESS.empty_table()).schema)
+    keep_results(run, Results(table, f"python -m pipeline.harness --in-domain '{HOSTILE}'"))

@@ -208,9 +208,10 @@ def test_gold_is_told_and_decides_only_where_it_may(tmp_path):
     second = evaluate(open_store(tmp_path).run("second"), both(15, 12, outside=(17, 16)))
     rows = {row["signal"]: row for row in measure_gold(second, first, CONFIG)}
     assert rows.keys() == OF_GOLD
-    assert rows["in_domain_accuracy"]["strain"] == pytest.approx(3)
-    assert rows["out_of_domain_accuracy"]["strain"] == pytest.approx(1)
-    assert rows["out_of_domain_accuracy_since_start"]["strain"] == pytest.approx(2)
+    limit = CONFIG.checks.max_accuracy_loss  # the limit that the check of the same loss has
+    assert rows["in_domain_accuracy"]["strain"] == pytest.approx(0.15 / limit)
+    assert rows["out_of_domain_accuracy"]["strain"] == pytest.approx(0.05 / limit)
+    assert rows["out_of_domain_accuracy_since_start"]["strain"] == pytest.approx(0.1 / limit)
     promoted, verdict = judge(list(rows.values()), CONFIG)
     assert promoted
     assert "gold has no say (rounds.gold_may_refuse), but: in-domain accuracy 0.75 to 0.6 (-0.15 [" in verdict

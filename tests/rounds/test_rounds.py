@@ -1,5 +1,6 @@
 """Rounds on a slice of the embedded world, with a model that is broken on purpose: real sampling and training."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,13 @@ from pipeline.model_config import ModelConfig
 from pipeline.model_fingerprint import model_fingerprint
 from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import load_config
+from pipeline.rollouts.sample import sample_rollouts
 from pipeline.rounds.__main__ import main
-from pipeline.rounds.run import read_drift, read_rounds, run_after, run_of, run_rounds
+from pipeline.rounds.record import read_drift, read_rounds, run_after, run_of
+from pipeline.rounds.run import run_rounds
 from pipeline.stages import open_store
 
+pytestmark = pytest.mark.slow
 SLICE = (
     "raw_pool.limit=40",
     "rollouts.n_samples=2",
@@ -76,22 +80,37 @@ def test_models_are_asked_once_and_what_the_first_one_said_is_kept(judged):
 
 
 def test_a_round_after_a_promoted_one_begins_with_its_model_and_its_answers(judged, monkeypatch):
-    """As far as curation: of an unchanged pool nothing is sampled again."""
-    begun = []
+    """As far as curation: of an unchanged pool nothing is sampled again, of a changed one what is new, all is kept."""
+    begun, asked = [], []
 
     def up_to_votes(config, run, last="pseudo_labels", means=None):
         begun.append((config.model, chain.run_chain(config, run, last)))
         raise KeyboardInterrupt
 
+    def sample(chosen, *arguments):
+        asked.extend(chosen["id"])
+        return sample_rollouts(chosen, *arguments)
+
     monkeypatch.setattr("pipeline.rounds.run.run_chain", up_to_votes)
-    with pytest.raises(KeyboardInterrupt):
-        run_rounds(load_config(overrides=SLICE), judged, 3)
-    ((model, outcomes),) = begun
-    assert model_fingerprint(model) == read_rounds(judged)["model"][1]
+    monkeypatch.setattr("pipeline.rollouts.run.sample_rollouts", sample)
+    for limit in (40, 42):
+        with pytest.raises(KeyboardInterrupt):
+            run_rounds(load_config(overrides=[*SLICE, f"raw_pool.limit={limit}"]), judged, 3)
+    (model, outcomes), (again, _) = begun
+    assert model_fingerprint(model) == model_fingerprint(again) == read_rounds(judged)["model"][1]
     assert all(outcome.cached for outcome in outcomes.values())
-    own = run_of(judged, 3).require("rollouts")
-    assert own.folder == run_after(judged, 2).require("rollouts").folder
     assert read_rounds(judged).height == 2
+    before, pools = (
+        run_after(judged, 2),
+        [run.require("pool").read()["id"] for run in (run_after(judged, 2), run_of(judged, 3))],
+    )
+    assert sorted(set(asked)) == sorted(set(pools[1]) - set(pools[0]))
+    assert asked
+    old, new = (run.require("rollouts") for run in (before, run_of(judged, 3)))
+    assert new.read().filter(pl.col("id").is_in(pools[0].implode())).equals(old.read())
+    assert all(
+        run.require("rollouts").is_intact(thorough=True) for run in (run_of(judged, 2), before)
+    )  # to compare with
 
 
 def test_what_was_judged_stands_and_is_told(judged, monkeypatch, capsys):
@@ -125,8 +144,24 @@ def test_user_errors_are_one_line(tmp_path, capsys):
         assert message in line
 
 
+def trained(judged, root):
+    """Return the rounds in another store, as they were when the first was trained and nothing merged yet."""
+    shutil.copytree(judged.store.root, root, symlinks=True)
+    rounds = open_store(root).run(judged.name)
+    (run_of(rounds, 1).folder / "merged_model").rename(merged := run_after(rounds, 1).folder / "merged_model")
+    before = {link.resolve() for link in run_of(rounds, 1).folder.iterdir()}
+    for link in run_after(rounds, 1).folder.iterdir():
+        if link.is_symlink() and link.resolve() not in before:
+            shutil.rmtree(link.resolve())
+    assert not merged.exists()
+    for folder in rounds.store.runs.iterdir():
+        if folder != run_of(rounds, 1).folder:
+            folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+    return rounds
+
+
 def test_killed_before_it_is_judged_a_round_goes_on_to_the_same_bytes(judged, tmp_path):
-    rounds = open_store(tmp_path / "data").run("many")
+    rounds = trained(judged, tmp_path / "data")
     command = [sys.executable, "-m", "pipeline.rounds", *call(rounds, 1, *BROKEN)]
     process = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.DEVNULL)
     while not (run_of(rounds, 1).folder / "merged_model").exists():
@@ -158,9 +193,7 @@ def test_a_promoted_model_that_was_changed_is_refused(judged, tmp_path):
 
 def test_rounds_are_partitions_and_the_gate_a_blocking_check(judged):
     config = load_config(overrides=SLICE)
-    definitions = dg.Definitions.merge(
-        build_definitions("reference", config, "many"), dg.Definitions(build_rounds(config, "many"))
-    )
+    definitions = dg.Definitions.merge(build_definitions("reference", config, "many"), build_rounds(config, "many"))
     chain_only = definitions.resolve_job_def("all_stages").asset_layer.executable_asset_keys
     rounds, promoted = (asset_key("many", name) for name in ("rounds", "promoted_model"))
     assert not {rounds, promoted} & set(chain_only)
@@ -170,6 +203,7 @@ def test_rounds_are_partitions_and_the_gate_a_blocking_check(judged):
         for make in (run_of, run_after):
             make(linked, number).folder.symlink_to(make(judged, number).folder)
     with dg.instance_for_test() as instance:
+        instance.add_dynamic_partitions("many-rounds", ["1", "2"])
         for partition, passes in (("1", False), ("2", True)):
             result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
                 asset_selection=[rounds, promoted],

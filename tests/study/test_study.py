@@ -39,11 +39,7 @@ STUDY = {
     "arms": [
         {"name": "untouched", "of": "base"},
         {"name": "votes", "of": "rival"},
-        {
-            "name": "too greedy",
-            "of": "rival",
-            "set": ["rival_adapter.trajectories_per_step=64", "rival_adapter.micro_batch=64"],
-        },
+        {"name": "poolless", "of": "rival", "set": ["raw_pool.path=missing.jsonl"]},
     ],
     "against": ["untouched"],
     "n_resamples": 100,
@@ -116,13 +112,13 @@ def test_a_shared_stage_costs_what_it_cost_to_make_it_once():
     assert first_made([attempts[0], attempts[3]]) == []
 
 
+@pytest.mark.slow
 def test_a_slice_from_file_to_report_and_again(tmp_path):
     command = [sys.executable, "-m", "pipeline.study", str(write(tmp_path)), "--out", str(tmp_path / "out")]
     command += ["--store", str(tmp_path / "store"), "--jobs", "1"]
     done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr  # one arm cannot be trained: the others are reported
-    assert "- too greedy, 0, 0: " in done.stdout
-    assert "are fewer than rival_adapter.trajectories_per_step = 64" in done.stdout
+    assert done.returncode == 1, done.stderr  # one arm cannot be made: the others are reported
+    assert "- poolless, 0, 0: raw_pool.path: " in done.stdout
     figures = pl.read_parquet(tmp_path / "out" / "figures.parquet")
     assert set(figures["arm"]) == {"untouched", "votes"}
     assert set(figures["against"].drop_nulls()) == {"untouched"}

@@ -1,11 +1,13 @@
 """What objectives train on: six questions with contexts, rollouts, answers and a majority."""
 
+import multiprocessing
+
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from pipeline.adapters.job import TrainingJob
+from pipeline.adapters.job import TrainingJob, write_job
 from pipeline.answers.schemas import ANSWERS
 from pipeline.deduplication.schemas import POOL
 from pipeline.model_config import ModelConfig
@@ -16,6 +18,7 @@ from pipeline.selection.schemas import CURATED_SUBSET
 from pipeline.table import conform
 from pipeline.teacher.schemas import TEACHER_CONTEXTS
 from pipeline.votes.schemas import PSEUDO_LABELS
+from training.objectives import OBJECTIVES
 
 NOTHING = {pl.String: "", pl.Boolean: False, pl.List: []}
 RESPONSES = ["red", "green", "yellow", "cyan", "a long and winding colour", "teal"]
@@ -119,6 +122,35 @@ def job_for():
         )
 
     return make
+
+
+PROGRAM = """
+import os, sys
+from training.run import main
+
+for number, name in ((1, "stdout"), (2, "stderr")):
+    os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+sys.exit(main(["--job", f"{folder}/job.json"]))
+"""
+
+
+@pytest.fixture(scope="session")
+def start():
+    """Return a function that starts the program on a job; one process has imported all that it needs before.
+
+    What the program says is left in files beside its output. All such processes have one hash seed.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.run", *OBJECTIVES.values()])
+
+    def start_process(job):
+        folder = job.output.parent
+        write_job(job, folder / "job.json")
+        process = context.Process(target=exec, args=(PROGRAM, {"folder": str(folder)}))
+        process.start()
+        return process
+
+    return start_process
 
 
 @pytest.fixture(scope="session")

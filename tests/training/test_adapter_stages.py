@@ -158,6 +158,7 @@ def test_what_a_process_has_finished_is_not_made_again(tmp_path):
     assert (tmp_path / "adapter_model.safetensors").read_bytes() == b"weights"
 
 
+@pytest.mark.slow
 def test_the_next_attempt_goes_on_where_the_process_crashed_to_the_same_artifact(fill, tiny_folder, tmp_path, capfd):
     def killed_after_a_checkpoint(command):
         output = read_job(Path(command[-1])).output

@@ -1,7 +1,6 @@
 """A run that was killed goes on to the same bytes as one that was not, for every objective."""
 
 import json
-import multiprocessing
 import random
 import resource
 import shutil
@@ -17,7 +16,6 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 from trl.trainer.utils import RepeatSampler
 
-from pipeline.adapters.job import write_job
 from pipeline.digests import digest_file
 from pipeline.errors import TrainingError
 from pipeline.model_config import ModelConfig
@@ -26,10 +24,11 @@ from training.objectives import OBJECTIVES, load_objective
 from training.reporting import Reporter
 from training.run import main, train
 
-STEPS, N_KILLS = 12, 5
+pytestmark = pytest.mark.slow
+STEPS, N_KILLS = 9, 3
 WANTED = {
     "steps": STEPS,
-    "trajectories_per_step": 2,  # of six questions: four epochs of three steps
+    "trajectories_per_step": 2,  # of six questions: three epochs of three steps
     "micro_batch": 1,
     "learning_rate": 1e-2,
     "lora_dropout": 0.2,
@@ -52,21 +51,6 @@ def real_job(fill, job_for, tiny_folder):
         return job_for(objective, root / "output", settings, model=model, inputs=fill(root / "inputs"))
 
     return make
-
-
-@pytest.fixture(scope="module")
-def start():
-    """Return a function that starts the program on a job; one process has imported all that it needs before."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training.run", *OBJECTIVES.values()])
-
-    def start_process(job):
-        write_job(job, job.output.parent / "job.json")
-        process = context.Process(target=main, args=(["--job", str(job.output.parent / "job.json")],))
-        process.start()
-        return process
-
-    return start_process
 
 
 class EnoughError(Exception):

@@ -22,6 +22,7 @@ from training.objectives.opsd import OPSDTrainer
 from training.reporting import Reporter
 from training.run import train
 
+pytestmark = pytest.mark.slow
 SHARED = {"steps": 4, "trajectories_per_step": 4, "micro_batch": 4, "learning_rate": 1e-2}
 SAMPLED = {"max_new_tokens": 12, "temperature": 1.0, "top_p": 0.95}
 JOBS = {
