@@ -1,6 +1,7 @@
 """The page that says what the signals of the neurons add: words from figures, each with its interval."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -39,26 +40,33 @@ its own do; `gradient_norm`, `near_step_gain` and `near_step_cosine` are of the 
 on the question and on those near it (`benchmarks/signal_probe.py`)."""
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What the page is made of."""
+
+    signals: pl.DataFrame
+    """Rows of ``signal_rows``."""
+    learnt: pl.DataFrame
+    """Rows of ``learnt_rows``."""
+    overlap: pl.DataFrame
+    """Mean Jaccard similarity of every two rules' choices per world."""
+    causal: pl.DataFrame
+    """What silencing neurons costs, over the questions that each rule keeps."""
+
+
 def write_page(
-    signals: pl.DataFrame,
-    learnt: pl.DataFrame,
-    overlap: pl.DataFrame,
-    sizes: Mapping[str, tuple[int, int]],
-    fitted: str,
-    names: Sequence[str],
-    command: str,
+    figures: Figures, sizes: Mapping[str, tuple[int, int]], fitted: str, names: Sequence[str], command: str
 ) -> str:
     """Return the page as Markdown.
 
     Args:
-        signals: Rows of ``signal_rows``.
-        learnt: Rows of ``learnt_rows``.
-        overlap: Mean Jaccard similarity of every two rules' choices per world.
+        figures: Its tables.
         sizes: Questions and seeds per world.
         fitted: World that combinations were learnt on.
         names: Signals, in their order.
         command: What makes the page again.
     """
+    signals, learnt = figures.signals, figures.learnt
     what = "; ".join(f"{world}: {n} questions, {seeds} seed(s)" for world, (n, seeds) in sizes.items())
     parts = ["# Do the neurons add anything?", what + ".", f"```\n{command}\n```", "## In words"]
     parts += ["\n".join(_words(signals, learnt, world, fitted) for world in sizes), "## How to read the figures", _HOW]
@@ -76,7 +84,10 @@ def write_page(
         _learnt(learnt),
     ]
     parts += ["## Share of questions that two rules both keep (Jaccard similarity, mean over worlds and seeds)"]
-    parts.append(_overlap(overlap))
+    parts.append(_overlap(figures.overlap))
+    parts += [f"## What silencing a response's leading neurons costs it beyond random ones ({next(iter(sizes))}, nats)"]
+    causal = [{"rule": row["rule"], "questions": row["n"], "cost": _cell(row)} for row in figures.causal.to_dicts()]
+    parts.append(markdown_table(pl.DataFrame(causal)))
     return "\n\n".join(parts) + "\n"
 
 
