@@ -13,7 +13,7 @@ import polars as pl
 
 from pipeline.retrieval.nearest import nearest_by_overlap
 from pipeline.retrieval.rare import common_neurons, without
-from pipeline.retrieval.sets import Nearest, NeuronSets
+from pipeline.retrieval.sets import NeuronSets
 from pipeline.selection.belief_shift import sampled_beliefs
 from pipeline.selection.rule import Signals
 
@@ -30,21 +30,13 @@ def steady_shift(signals: Signals) -> pl.DataFrame:
     as much as its similarity; a question without any is not scored. Raises ConfigError when no beliefs were sampled.
     """
     beliefs = sampled_beliefs(signals).sort("id")
-    rows, weights = nearest_stems(signals.stem_scores, beliefs["id"])
+    stems = signals.stem_scores.join(beliefs.lazy().select("id"), on="id", how="semi")
+    rarer = stems.select("id", without(common_neurons(stems, len(beliefs), MAX_SHARE)))
+    sets = NeuronSets.of(rarer, beliefs["id"])
+    rows, weights = nearest_by_overlap(sets, sets, N_NEAREST + 1)  # itself among them
+    weights[(rows == np.arange(len(sets))[:, None]) | (rows < 0)] = 0
     shares = beliefs["informed_share"].fill_null(0).to_numpy()
     with np.errstate(invalid="ignore"):
         steadiness = (weights * shares[rows]).sum(1) / weights.sum(1)
     shift = beliefs["belief_shift"] * beliefs["informed_share"] * pl.Series(steadiness)
     return beliefs.select("id", score=log(2) - shift)
-
-
-def nearest_stems(stem_scores: pl.LazyFrame, ids: pl.Series) -> Nearest:
-    """Return rows and similarities of the ``N_NEAREST`` other questions nearest to each of the sorted ``ids``.
-
-    Where a row is the question itself, or none, the similarity is 0.
-    """
-    stems = stem_scores.join(pl.LazyFrame({"id": ids}), on="id", how="semi")
-    sets = NeuronSets.of(stems.select("id", without(common_neurons(stems, len(ids), MAX_SHARE))), ids)
-    rows, weights = nearest_by_overlap(sets, sets, N_NEAREST + 1)  # itself among them
-    weights[(rows == np.arange(len(sets))[:, None]) | (rows < 0)] = 0
-    return rows, weights
