@@ -17,34 +17,31 @@ from tqdm import tqdm
 from pipeline.models import LanguageModel, encode_chat
 from pipeline.prompts import render_teacher_prompt
 
-SKETCHED = 512
+SKETCHED = 256
 N_RESPONSES = 2
 """Responses of each question that are looked at, the first ones."""
 
 
 @torch.no_grad()
 def gradients(rollouts: pl.DataFrame, contexts: Mapping[str, str], language_model: LanguageModel) -> np.ndarray:
-    """Return the gradient of each question, sorted by id, of rows of schema ROLLOUTS: ``[n, width x D]``."""
+    """Return the gradient of each question, sorted by id, of rows of schema ROLLOUTS: ``[n, V (sketched) x D]``."""
     model, rng = language_model.model, torch.Generator().manual_seed(0)
-    n_tokens = model.get_output_embeddings().weight.shape[0]
-    sketch = torch.randn(n_tokens, SKETCHED, generator=rng) / SKETCHED**0.5 if n_tokens > SKETCHED else None
+    n_tokens, width = model.get_output_embeddings().weight.shape
+    sketch = torch.eye(n_tokens)
+    if n_tokens > SKETCHED:
+        sketch = torch.randn(n_tokens, SKETCHED, generator=rng) / SKETCHED**0.5
     asked = rollouts.filter(pl.col("sample") < N_RESPONSES).sort("id", "sample")
-    found = []
-    for rows in tqdm(asked.partition_by("id", maintain_order=True), desc="gradients", mininterval=5):
-        sums = []
-        for key, prompt, prompt_ids, response_ids in rows.select(
-            "id", "prompt", "prompt_ids", "response_ids"
-        ).iter_rows():
-            told = encode_chat(language_model.tokenizer, render_teacher_prompt(contexts[key], prompt))
+    groups = asked.select("id", "prompt", "prompt_ids", "response_ids").partition_by("id", maintain_order=True)
+    found = np.zeros((len(groups), sketch.shape[1] * width), dtype=np.float32)
+    for row, rows in enumerate(tqdm(groups, desc="gradients", mininterval=5)):
+        for key, prompt, prompt_ids, response_ids in rows.iter_rows():
             if response_ids:
+                told = encode_chat(language_model.tokenizer, render_teacher_prompt(contexts[key], prompt))
                 student, hidden = _read(model, prompt_ids, response_ids)
                 teacher, _ = _read(model, told, response_ids)
-                gap = student - teacher
-                sums.append((gap if sketch is None else gap @ sketch).T @ hidden / len(response_ids))
-        width = n_tokens if sketch is None else SKETCHED
-        zero = torch.zeros(width, model.get_output_embeddings().weight.shape[1])
-        found.append((torch.stack(sums).mean(0) if sums else zero).flatten().numpy())
-    return np.stack(found)
+                step = ((student - teacher) @ sketch).T @ hidden / len(response_ids)
+                found[row] += step.flatten().numpy() / len(rows)
+    return found
 
 
 def _read(model: torch.nn.Module, prompt: Sequence[int], response: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,15 +1,14 @@
 """Every signal of a finished run, and what gold says of its questions: one row per pool question.
 
-Signals are such that larger is thought better. What they are held against is sampled anew, so that no signal shares
-chance with it: a question that was answered wrong by chance would else look as if its context had helped.
+Signals are such that larger is kept first. What they are held against is sampled anew, so that no signal shares chance
+with it: a question that was answered wrong by chance would else look as if its context had helped.
 """
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import polars as pl
-from scipy.stats import rankdata
 
 from benchmarks.signal_probe import gradients
 from pipeline.answers.equivalence import normalised
@@ -18,20 +17,26 @@ from pipeline.beliefs.beliefs import compare_beliefs, pool_contexts
 from pipeline.config import Config
 from pipeline.evaluation.grade import grade
 from pipeline.models import LanguageModel, load_model
+from pipeline.retrieval.nearest import nearest_by_overlap
+from pipeline.retrieval.rare import common_neurons, without
+from pipeline.retrieval.sets import NeuronSets
+from pipeline.rollouts.config import RolloutsConfig
 from pipeline.rollouts.sample import Asking, sample_rollouts
 from pipeline.seeding import derive_seed
 from pipeline.selection.rule import Signals
 from pipeline.selection.rules import RULES
-from pipeline.selection.steady_shift import nearest_stems
+from pipeline.selection.steady_shift import MAX_SHARE, N_NEAREST
 from pipeline.store.store import Run
 from pipeline.teacher.run import stored_questions
 from pipeline.votes.vote import ballots
 
 N_SAMPLES = 4
 """Responses per question and side."""
-OUTCOMES = ("majority", "right", "teacher_gain", "student_gain", "near_gain")
-GIVEN = ("vote_share", "entropy", "length")
-"""What a signal has to go beyond."""
+OUTCOMES = ("right", "teacher_gain", "student_gain", "near_gain")
+LEARNABILITY = ("gradient_norm", "near_step_gain", "near_step_cosine")
+CONTROLLED = ("shift_by_wrong_context", "shift_over_control")
+"""Signals that are read from the model anew."""
+_READ = ("pool", "pseudo_labels", "rollouts", "neuron_scores")
 
 
 def read_signals(run: Run, seed: int) -> Signals:
@@ -48,134 +53,128 @@ def read_signals(run: Run, seed: int) -> Signals:
     )
 
 
-def signal_table(run: Run, config: Config, seed: int, adapter: Run | None) -> pl.DataFrame:
-    """Return ``id``, ``OUTCOMES``, and a column per signal, sorted by id; null where a signal has no value.
+def signal_table(run: Run, config: Config, seed: int, *, is_asked: bool = True) -> pl.DataFrame:
+    """Return ``id``, ``OUTCOMES``, and a column per signal, sorted by id; null where there is no value.
 
-    ``teacher_gain`` is the share right with the context minus that without. ``student_gain`` and ``near_gain`` are what
-    distillation on random questions (the run ``adapter``, where given) changed in a question that it trained on, and
-    in the mean of the nearest questions that it did not.
+    ``right`` says whether the majority answer is; null without a majority. ``teacher_gain`` is the share right with the
+    context minus that without. Where the run's student was distilled on random questions, ``student_gain`` is what
+    this changed in a question that it trained on, and ``near_gain`` the mean change in the nearest ones that it did not
+    train on. Unless the model ``is_asked``, gains and the signals that are read from the model are null.
     """
-    signals, model = read_signals(run, seed), load_model(config.model)
-    names = ("pool", "pseudo_labels", "rollouts", "neuron_scores")
-    questions = stored_questions({name: run.require(name) for name in names})
-    contexts = pool_contexts(questions, model.tokenizer, config.context_beliefs, config.rollouts)
-    gold = run.require("gold_labels").read()
-
-    def sample(model: LanguageModel, side: str, contexts: dict[str, str] | None) -> pl.DataFrame:
-        changes = {"n_samples": N_SAMPLES, "seed": derive_seed(seed, "signals", side)}
-        section = config.rollouts.model_copy(update=changes)
-        rollouts = pl.concat(sample_rollouts(signals.pool, model, Asking.of(section, section), contexts))
-        answers = read_answers(rollouts, signals.pool, model.tokenizer)
-        return ballots(rollouts.lazy(), answers.lazy())
-
-    def right(answered: pl.DataFrame) -> pl.DataFrame:
-        stated = answered.with_columns(option_probs=pl.lit(None, dtype=pl.List(pl.Float32)))
-        graded = grade(stated, gold, "any", "pool")
-        return graded.group_by("id").agg(right=pl.col("correct").mean())
-
-    bare, told = sample(model, "bare", None), sample(model, "told", contexts)
-    wrong = sample(model, "wrong", _shifted(contexts, seed))
-    table = signals.pool.select("id").sort("id").join(_labels(signals, gold), on="id", how="left")
-    table = table.join(_difference(right(told), right(bare), "teacher_gain"), on="id", how="left")
-    table = table.join(_student(signals, bare, right, sample, config, adapter), on="id", how="left")
-    probe = gradients(run.require("rollouts").read(), contexts, model)
-    for name, column in {**_rules(signals), **_others(run, signals, wrong), **_learnability(signals, probe)}.items():
+    signals, gold = read_signals(run, seed), run.require("gold_labels").read()
+    table = _labels(signals, gold)
+    nothing = dict.fromkeys((*OUTCOMES[1:], *LEARNABILITY, *CONTROLLED), pl.lit(None, pl.Float64))
+    table = table.with_columns(**(_asked(run, config, signals, gold) if is_asked else nothing))
+    for name, column in {**_rules(signals), **_others(signals)}.items():
         table = table.join(column.select("id", pl.col("value").cast(pl.Float64).alias(name)), on="id", how="left")
     return table.fill_nan(None).sort("id")
 
 
-def _shifted(contexts: dict[str, str], seed: int) -> dict[str, str]:
-    """Return another question's context for each question."""
+def _asked(run: Run, config: Config, signals: Signals, gold: pl.DataFrame) -> dict[str, pl.Series | np.ndarray]:
+    """Return what the model, its student and its gradients tell, sorted by id."""
+    ids, seed, model = signals.pool["id"].sort(), signals.seed, load_model(config.model)
+    questions = stored_questions({name: run.require(name) for name in _READ})
+    contexts = pool_contexts(questions, model.tokenizer, config.context_beliefs, config.rollouts)
+    ask, share_right = partial(_ask, signals.pool, config.rollouts, seed), partial(_share_right, gold)
+    bare, near = share_right(ask("bare", model)), nearest_stems(signals.stem_scores, ids)
+    gains = dict.fromkeys(("student_gain", "near_gain"), np.full(len(ids), np.nan))
+    if config.curated_subset.rule == "random":
+        student = load_model(config.model, run.require("distilled_adapter").folder)
+        gains = _student_gains(run, (share_right(ask("student", student)) - bare).to_numpy(), near)
+    plain = ballots(run.require("rollouts").scan(), run.require("answers").scan())
+    wrong = compare_beliefs(signals.pool, plain, ask("wrong", model, _shifted(contexts, seed))).sort("id")
+    own = signals.beliefs.sort("id")["belief_shift"]
+    return {
+        "teacher_gain": share_right(ask("told", model, contexts)) - bare,
+        **gains,
+        **_learnability(gradients(run.require("rollouts").read(), contexts, model), near),
+        **dict(zip(CONTROLLED, (wrong["belief_shift"], own - wrong["belief_shift"]), strict=True)),
+    }
+
+
+def nearest_stems(stem_scores: pl.LazyFrame, ids: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of the questions nearest to each of the sorted ids, as ``steady_shift`` does, and whether one is.
+
+    Both are ``[n, N_NEAREST + 1]``. The question itself is none, nor is one that shares no rarer neuron of the stem.
+    """
+    rarer = stem_scores.select("id", without(common_neurons(stem_scores, len(ids), MAX_SHARE)))
+    sets = NeuronSets.of(rarer, ids)
+    rows, similarities = nearest_by_overlap(sets, sets, N_NEAREST + 1)  # itself among them
+    return rows, (similarities > 0) & (rows >= 0) & (rows != np.arange(len(ids))[:, None])
+
+
+def _ask(
+    pool: pl.DataFrame,
+    config: RolloutsConfig,
+    seed: int,
+    side: str,
+    model: LanguageModel,
+    contexts: Mapping[str, str] | None = None,
+) -> pl.DataFrame:
+    """Return ballots of the pool's questions, by draws of this side's own."""
+    own = config.model_copy(update={"n_samples": N_SAMPLES, "seed": derive_seed(seed, "signals", side)})
+    rollouts = pl.concat(sample_rollouts(pool, model, Asking.of(own, own), contexts))
+    return ballots(rollouts.lazy(), read_answers(rollouts, pool, model.tokenizer).lazy())
+
+
+def _share_right(gold: pl.DataFrame, answered: pl.DataFrame) -> pl.Series:
+    """Return the share of right answers of each question, sorted by id; null without gold."""
+    stated = answered.with_columns(option_probs=pl.lit(None, dtype=pl.List(pl.Float32)))
+    graded = grade(stated, gold, "any", "pool").group_by("id").agg(right=pl.col("correct").mean())
+    return answered.select("id").unique().sort("id").join(graded, on="id", how="left", maintain_order="left")["right"]
+
+
+def _labels(signals: Signals, gold: pl.DataFrame) -> pl.DataFrame:
+    """Return ``id``, sorted, and ``right``."""
+    same_text = normalised("pseudo_answer") == normalised("gold_answer")
+    same_option = pl.col("pseudo_index") == pl.col("gold_index")
+    right = pl.when(pl.col("gold_index").is_not_null()).then(same_option).otherwise(same_text)
+    labels = signals.pseudo_labels.filter(pl.col("state") == "majority").join(gold, on="id")
+    labels = labels.select("id", right=right.cast(pl.Float64))
+    return signals.pool.select("id").join(labels, on="id", how="left").sort("id")
+
+
+def _student_gains(run: Run, change: np.ndarray, near: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+    chosen = run.require("curated_subset").read().sort("id")["selected"].to_numpy()
+    rows, is_near = near
+    around = _mean(change[rows], is_near & ~chosen[rows])
+    return {"student_gain": np.where(chosen, change, np.nan), "near_gain": np.where(chosen, around, np.nan)}
+
+
+def _mean(values: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """Return the mean of the counted values ``[n, k]`` of each row, nan where there is none."""
+    with np.errstate(invalid="ignore"):
+        return np.where(counted, values, 0).sum(1) / counted.sum(1)
+
+
+def _shifted(contexts: Mapping[str, str], seed: int) -> dict[str, str]:
+    """Return another question's context for each question; one in hundreds shows by chance the question itself."""
     order = sorted(contexts, key=lambda key: derive_seed(seed, "wrong", key))
     return dict(zip(order, [contexts[key] for key in [*order[1:], order[0]]], strict=True))
 
 
-def _labels(signals: Signals, gold: pl.DataFrame) -> pl.DataFrame:
-    is_option = pl.col("gold_index").is_not_null()
-    same_text = pl.col("given") == pl.col("wanted")
-    labels = signals.pseudo_labels.join(gold, on="id").with_columns(
-        given=normalised("pseudo_answer"), wanted=normalised("gold_answer")
-    )
-    return labels.select(
-        "id",
-        majority=pl.col("state") == "majority",
-        right=pl.when(is_option).then(pl.col("pseudo_index") == pl.col("gold_index")).otherwise(same_text),
-    )
-
-
-def _difference(after: pl.DataFrame, before: pl.DataFrame, name: str) -> pl.DataFrame:
-    return after.join(before, on="id", suffix="_before").select(
-        "id", (pl.col("right") - pl.col("right_before")).alias(name)
-    )
-
-
-def _student(
-    signals: Signals,
-    bare: pl.DataFrame,
-    right: Callable[[pl.DataFrame], pl.DataFrame],
-    sample: Callable[..., pl.DataFrame],
-    config: Config,
-    adapter: Run | None,
-) -> pl.DataFrame:
-    nothing = dict.fromkeys(("student_gain", "near_gain"), pl.Float64)
-    if adapter is None:
-        return pl.DataFrame(schema={"id": pl.String} | nothing)
-    student = load_model(config.model, Path(adapter.require("distilled_adapter").folder))
-    change = _difference(right(sample(student, "student", None)), right(bare), "change").sort("id")
-    trained = adapter.require("curated_subset").read().select("id", "selected")
-    known = signals.pool.select("id").sort("id").join(change, on="id", how="left").join(trained, on="id", how="left")
-    rows, weights = nearest_stems(signals.stem_scores, known["id"])
-    values, chosen = known["change"].fill_null(0).to_numpy(), known["selected"].to_numpy()
-    counted = (weights > 0) & ~chosen[rows]
-    with np.errstate(invalid="ignore"):
-        near = np.where(chosen, (counted * values[rows]).sum(1) / counted.sum(1), np.nan)
-    return known.select("id", student_gain=pl.when("selected").then("change"), near_gain=pl.Series(near))
-
-
 def _rules(signals: Signals) -> dict[str, pl.DataFrame]:
-    """Return the scores of all rules, turned round: what is kept first is largest."""
+    """Return the scores of all rules, turned round."""
     scored = {name: rule(signals) for name, rule in RULES.items() if name not in ("random", "full")}
     return {name: scores.select("id", value=-pl.col("score").cast(pl.Float64)) for name, scores in scored.items()}
 
 
-def _others(run: Run, signals: Signals, wrong: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Return signals that no rule has: of stems, of agreement beyond answers, and against wrong contexts."""
-    stems, pool = signals.stem_scores, signals.pool
+def _others(signals: Signals) -> dict[str, pl.DataFrame]:
+    """Return signals that no rule has."""
     mass = pl.col("scores").list.eval(pl.element().cast(pl.Float64))
-    shape = mass.list.sum() ** 2 / mass.list.eval(pl.element() ** 2).list.sum()
-    plain = ballots(run.require("rollouts").scan(), run.require("answers").scan())
-    moved = compare_beliefs(pool, plain, wrong).select("id", control="belief_shift")
-    controlled = signals.beliefs.join(moved, on="id")
-    agreement = RULES["neuron_agreement"](signals).select("id", agreement=1 - pl.col("score"))
-    votes = signals.pseudo_labels.filter(pl.col("n_votes") > 0).select("id", "vote_share", "entropy")
-    joint = agreement.join(votes, on="id").drop_nulls().sort("id")
-    rest = residuals(joint["agreement"].to_numpy()[:, None], joint.select("vote_share", "entropy").to_numpy())
+    width = mass.list.sum() ** 2 / mass.list.eval(pl.element() ** 2).list.sum()
+    stems = signals.stem_scores.select("id", density=-pl.col("neurons").list.len().cast(pl.Float64), width=-width)
     return {
-        "stem_density": stems.select("id", value=-pl.col("neurons").list.len().cast(pl.Float64)).collect(),
-        "stem_concentration": stems.select("id", value=-shape).collect(),
-        "agreement_beyond_answers": joint.select("id", value=pl.Series(rest[:, 0])),
+        "stem_density": stems.select("id", value="density").collect(),
+        "stem_concentration": stems.select("id", value="width").collect(),
         "informed_share": signals.beliefs.select("id", value="informed_share"),
-        "shift_by_wrong_context": controlled.select("id", value="control"),
-        "shift_over_control": controlled.select("id", value=pl.col("belief_shift") - pl.col("control")),
     }
 
 
-def _learnability(signals: Signals, probe: np.ndarray) -> dict[str, pl.DataFrame]:
-    """Return what a step on a question would gain near questions, and how large the step is."""
-    ids = signals.pool["id"].sort()
-    rows, weights = nearest_stems(signals.stem_scores, ids)
+def _learnability(probe: np.ndarray, near: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return how large a step on each question is, and what it would gain near ones."""
+    rows, is_near = near
     norms = np.linalg.norm(probe, axis=1)
     products = np.stack([probe[rows[i]] @ probe[i] for i in range(len(probe))])
     cosines = products / np.maximum(norms[:, None] * norms[rows], 1e-12)
-    near = weights > 0
-    with np.errstate(invalid="ignore"):
-        gain, cosine = ((near * each).sum(1) / near.sum(1) for each in (products, cosines))
-    values = {"gradient_norm": norms, "near_step_gain": gain, "near_step_cosine": cosine}
-    return {name: pl.DataFrame({"id": ids, "value": each}) for name, each in values.items()}
-
-
-def residuals(ranked: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return the residuals of the ranks of ``ranked [n, m]``'s columns, by least squares on the ranks of ``given``."""
-    design = np.column_stack([np.ones(len(given)), rankdata(given, axis=0)])
-    ranks = rankdata(ranked, axis=0)
-    return ranks - design @ np.linalg.lstsq(design, ranks, rcond=None)[0]
+    return dict(zip(LEARNABILITY, (norms, _mean(products, is_near), _mean(cosines, is_near)), strict=True))
