@@ -61,7 +61,7 @@ def associations(places: np.ndarray, counts: np.ndarray, n_given: int, *, is_lab
 
     Alone: Spearman's rho; of a label the AUROC, the chance that a right one has the larger value, ties counting half.
     Given others: the correlation of the residuals of ranks by least squares on the others' ranks; nan where a signal
-    follows from them.
+    follows from them but for a hundredth of its variance.
 
     Args:
         places: ``dense`` of m signals, the outcome, and what is given.
@@ -73,6 +73,8 @@ def associations(places: np.ndarray, counts: np.ndarray, n_given: int, *, is_lab
     m = places.shape[1] - n_given - 1
     design = np.column_stack([np.ones(len(ranks)), ranks[:, m + 1 :]])
     rest = ranks[:, : m + 1] - design @ np.linalg.lstsq(design * weight, ranks[:, : m + 1] * weight, rcond=None)[0]
+    centred = ranks[:, : m + 1] - np.average(ranks[:, : m + 1], 0, counts)
+    rest[:, counts @ rest**2 < 0.01 * (counts @ centred**2)] = 0
     if is_label:
         right = counts * (places[:, m] > 0)
         gap = right @ ranks[:, :m] / right.sum() - (counts - right) @ ranks[:, :m] / (counts - right).sum()
@@ -128,10 +130,10 @@ def signal_rows(tables: Mapping[str, Sequence[pl.DataFrame]], worlds: Sequence[s
         tables: Of ``signal_table``, one per seed, by the name of their world.
         worlds: Those of the study.
     """
-    draws = {world: _signal_draws(world, each) for world, each in tables.items()}
+    names, rows = signals_of(tables[worlds[0]][0]), []
+    draws = {world: _signal_draws(world, each, names) for world, each in tables.items()}
     shared = set.intersection(*(set(draws[world]) for world in worlds))
     draws[ALL_WORLDS] = {key: np.mean([draws[world][key] for world in worlds], axis=0) for key in shared}
-    names, rows = signals_of(tables[worlds[0]][0]), []
     for world, found in draws.items():
         for (outcome, kind), values in found.items():
             null = 0.5 if (outcome, kind) == ("right", "alone") else 0.0
@@ -142,9 +144,11 @@ def signal_rows(tables: Mapping[str, Sequence[pl.DataFrame]], worlds: Sequence[s
     return rows
 
 
-def _signal_draws(world: str, tables: Sequence[pl.DataFrame]) -> dict[tuple[str, str], np.ndarray]:
+def _signal_draws(
+    world: str, tables: Sequence[pl.DataFrame], names: Sequence[str]
+) -> dict[tuple[str, str], np.ndarray]:
     """Return of each outcome and kind the value of each signal in each resample: ``[1 + N_RESAMPLES, m]``."""
-    runs = [_arrays(table, [*signals_of(table), *GIVEN]) for table in tables]
+    runs = [_arrays(table, [*names, *GIVEN]) for table in tables]
     found = {}
     for name in OUTCOMES:
         drawn = _draws(world, tables, runs, name, len(GIVEN))

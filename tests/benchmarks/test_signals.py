@@ -34,7 +34,7 @@ NAMES = [name for names in FAMILIES.values() for name in names]
 def drawn_table(rng, n=150):
     """Signals without worth, but for ``stem_density``, which tells of rightness, and ``neuron_support``, of length."""
     table = {name: rng.normal(size=n) for name in NAMES}
-    table["neuron_support"] = table["length"] + 0.1 * rng.normal(size=n)
+    table["neuron_support"] = table["length"] + 0.5 * rng.normal(size=n)
     right = table["stem_density"] + table["length"] + rng.normal(size=n) > 0
     gains = {name: rng.normal(size=n) + table["length"] for name in OUTCOMES[1:]}
     return pl.DataFrame({"id": [f"{i:03}" for i in range(n)], "right": right.astype(float), **gains, **table})
@@ -161,9 +161,9 @@ def test_resamples_draw_one_seed_fewer_and_as_many_questions():
 
 def test_the_page_says_what_holds(results, tables):
     page = write_page(results, tables, "python -m benchmarks.signals study.yaml")
-    assert "- neurons: `stem_density` +0." in page
-    assert "neurons add something to answers" in page
-    assert "contexts add nothing that shows to answers" in page
+    assert "- neurons (1 of 8): `stem_density` +0." in page
+    assert "over answers, neurons add, +0." in page
+    assert "over answers, contexts add nothing that shows" in page
     assert "`neuron_support` " not in page.partition("## How")[0].partition("**What")[0]
     assert forest(results["signals"]).startswith(b"\x89PNG")
 
