@@ -111,7 +111,7 @@ def _sizes(tables: Mapping[str, Sequence[pl.DataFrame]]) -> str:
     """Return what there was to tell on each world."""
     rows = []
     for world, each in tables.items():
-        means = pl.concat(each).select(pl.col(*OUTCOMES).mean()).row(0)
+        means = pl.concat([table.select(OUTCOMES) for table in each]).mean().row(0)
         right, *gains = ("-" if mean is None else f"{100 * mean:.1f}" for mean in means)
         row = {"world": world, "seeds": len(each), "questions": len(each[0]), "pseudo-labels right, %": right}
         rows.append(row | dict(zip((f"{name}, points" for name in OUTCOMES[1:]), gains, strict=True)))
@@ -152,7 +152,7 @@ def _learnt_words(learnt: pl.DataFrame) -> Iterator[str]:
     for row in learnt.drop_nulls("over").filter(pl.col("world") == ALL_WORLDS).to_dicts():
         verdict = "add nothing that shows" if not _holds(row) else "add" if row["value"] > 0 else "cost"
         new = row["signals"].removeprefix(f"{row['over']}, ")
-        yield f"- {_SAID[row['outcome']]}: over {row['over']}, {new} {verdict}, {_cell(row, 3)}."
+        yield f"- {_SAID[row['outcome']]}: over {row['over'].replace(', ', ' + ')}, {new} {verdict}, {_cell(row, 3)}."
 
 
 def _signal_table(rows: pl.DataFrame, names: Sequence[str], worlds: Sequence[str]) -> str:
