@@ -28,7 +28,7 @@ _CONFIDENCES: Final = {"option": "option probability", "vote": "vote share"}
 _COLUMNS: Final = {
     "Accuracy": ("avg_at_k", "maj_at_k", "pass_at_k"),
     **{
-        f"Calibration by {_CONFIDENCES.get(kind, kind)}": tuple(
+        f"Calibration by {_CONFIDENCES.get(kind, 'P(True)')}": tuple(
             f"{name}_{kind}" for name in ("ece", "ece_calibrated", "overconfidence", "brier", "auroc")
         )
         for kind in CONFIDENCES
@@ -77,7 +77,8 @@ def write_report(study: StudyConfig, figures: pl.DataFrame, failed: Mapping[str,
     parts += ["## Surer than it should be?", _SURENESS, _sureness(figures, first)]
     for other in cheap:
         parts += [f"## Better than {other}?", _gains(figures, other, level, is_cheap=True)]
-    for title, metrics in _COLUMNS.items():
+    measured = set(figures.drop_nulls("value").filter(pl.col("value").is_finite())["metric"])
+    for title, metrics in ((title, metrics) for title, metrics in _COLUMNS.items() if measured & set(metrics)):
         parts += [f"## {title}", _levels(figures, metrics)]
     if figures["split"].null_count():
         parts += ["## Cost", _COSTS, _costs(figures)]
