@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 
+from assets.figures import key_figures
 from assets.keys import asset_key
 from assets.lineage import column_lineage, column_schema
 from assets.sources import versions_of
@@ -64,6 +65,7 @@ def _details(spec: StageSpec, artifact: Artifact, run: str) -> dict[str, Any]:
     }
     details |= {f"rows/{table}": rows for table, rows in manifest.rows.items() if table != main}
     details |= {key: _note(value) for key, value in manifest.notes.items()}
+    details |= {f"figure/{name}": value for name, value in key_figures(artifact).items()}
     draw = spec.plot if manifest.name == spec.name else spec.companions[manifest.name].plot
     if draw and (plot := resolve(draw)(artifact)):
         details["plot"] = dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(plot).decode()})")
