@@ -61,7 +61,7 @@ def _details(spec: StageSpec, artifact: Artifact, run: str) -> dict[str, Any]:
     details: dict[str, Any] = {
         "dagster/column_schema": column_schema(manifest.name, artifact.tables),
         "dagster/column_lineage": column_lineage(run, manifest.name, artifact.tables),
-        "preview": dg.MetadataValue.md(markdown_table(artifact.scan().head(_PREVIEW_ROWS).collect())),
+        "preview": _as_markdown(markdown_table(artifact.scan().head(_PREVIEW_ROWS).collect())),
     }
     details |= {f"rows/{table}": rows for table, rows in manifest.rows.items() if table != main}
     details |= {key: _note(value) for key, value in manifest.notes.items()}
@@ -78,7 +78,12 @@ def _main_table(tables: Mapping[str, pa.Schema]) -> str:
 
 def _note(value: Any) -> Any:
     if isinstance(value, str):
-        return dg.MetadataValue.md(value)
+        return _as_markdown(value)
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return dg.MetadataValue.md(markdown_table(pl.DataFrame(value)))
+        return _as_markdown(markdown_table(pl.DataFrame(value)))
     return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value
+
+
+def _as_markdown(text: str) -> dg.MarkdownMetadataValue:
+    """Return Markdown that links to nothing and loads no picture, whatever stands in its cells."""
+    return dg.MetadataValue.md(text.replace("](", "]&#40;"))
