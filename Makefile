@@ -42,12 +42,12 @@ report: $(VENV)/.run  ## Write the page of RUN, or of STUDY where it is given, a
 test: $(VENV)/.dev  ## Run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-kills: $(VENV)/.dev  ## Kill the whole chain 20 times and compare the bytes (about 8 minutes)
-	NEURON_OPSD_KILLS=20 $(BIN)/pytest tests/test_kills.py
+test-kills: $(VENV)/.dev  ## Kill the whole chain 20 times, in all kinds of stages, damage files, fill the disk; compare the bytes
+	NEURON_OPSD_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/pytest -rs -s tests/test_kills.py
 
 test-ui: $(VENV)/.dev $(VENV)/.ui  ## Drive the Dagster UI in a headless browser, on a slice (run "ui"); keeps screenshots in data/ui
 	mkdir -p data/ui
-	NEURON_OPSD_UI=data/ui $(BIN)/pytest tests/ui
+	NEURON_OPSD_UI=data/ui OMP_NUM_THREADS=1 $(BIN)/pytest -rs tests/ui
 
 lint: $(VENV)/.dev  ## Check format, style, types and import rules
 	$(BIN)/ruff format --check .

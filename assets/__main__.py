@@ -39,14 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(options.preset, options.set, options.seed)
         run = open_store(PROJECT_ROOT / options.store).run(options.run or run_name(options.preset))
         cached = materialize(options.preset, config, run, options.select)
+        _print_summary(run, cached)
+        _leave_page(run, cached)
     except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
         sys.stderr.write("interrupted: what is finished is kept, go on with the same command\n")
         return _INTERRUPTED
     except (dg.Failure, CurationError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    _print_summary(run, cached)
-    _leave_page(run, cached)
     _print_costs(run, cached, started)
     return 0
 

@@ -8,7 +8,9 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 
+from assets.figures import key_figures
 from assets.keys import asset_key
+from assets.lineage import column_lineage, column_schema
 from assets.sources import versions_of
 from pipeline.ledger.table import cost_to_make
 from pipeline.ledger.usage import Cost
@@ -39,7 +41,7 @@ def publish(
     if manifest.name == "evaluation":
         metadata["report"] = dg.MetadataValue.path(str(page_path(run)))
     if not is_known:
-        metadata |= _details(spec, artifact)
+        metadata |= _details(spec, artifact, run.name)
         if manifest.name == spec.name:
             metadata["cost_to_make"] = cost_to_make(run.store, spec.name, manifest.fingerprint).model_dump()
     metadata |= {f"cost/{name}": value for name in Cost.model_fields if (value := getattr(cost, name, None))}
@@ -54,29 +56,16 @@ def publish(
     )
 
 
-def column_schema(tables: Mapping[str, pa.Schema]) -> dg.TableSchema:
-    """Return the columns of an artifact's main table, with what their fields' notes say about them."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                name=field.name,
-                type=str(field.type),
-                description=(field.metadata or {}).get(b"note", b"").decode(),
-                constraints=dg.TableColumnConstraints(nullable=field.nullable),
-            )
-            for field in tables[_main_table(tables)]
-        ]
-    )
-
-
-def _details(spec: StageSpec, artifact: Artifact) -> dict[str, Any]:
+def _details(spec: StageSpec, artifact: Artifact, run: str) -> dict[str, Any]:
     manifest, main = artifact.manifest, _main_table(artifact.tables)
     details: dict[str, Any] = {
-        "dagster/column_schema": column_schema(artifact.tables),
-        "preview": dg.MetadataValue.md(markdown_table(artifact.scan().head(_PREVIEW_ROWS).collect())),
+        "dagster/column_schema": column_schema(manifest.name, artifact.tables),
+        "dagster/column_lineage": column_lineage(run, manifest.name, artifact.tables),
+        "preview": _as_markdown(markdown_table(artifact.scan().head(_PREVIEW_ROWS).collect())),
     }
     details |= {f"rows/{table}": rows for table, rows in manifest.rows.items() if table != main}
     details |= {key: _note(value) for key, value in manifest.notes.items()}
+    details |= {f"figure/{name}": value for name, value in key_figures(artifact).items()}
     draw = spec.plot if manifest.name == spec.name else spec.companions[manifest.name].plot
     if draw and (plot := resolve(draw)(artifact)):
         details["plot"] = dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(plot).decode()})")
@@ -89,7 +78,12 @@ def _main_table(tables: Mapping[str, pa.Schema]) -> str:
 
 def _note(value: Any) -> Any:
     if isinstance(value, str):
-        return dg.MetadataValue.md(value)
+        return _as_markdown(value)
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return dg.MetadataValue.md(markdown_table(pl.DataFrame(value)))
+        return _as_markdown(markdown_table(pl.DataFrame(value)))
     return dg.MetadataValue.json(value) if isinstance(value, dict | list) else value
+
+
+def _as_markdown(text: str) -> dg.MarkdownMetadataValue:
+    """Return Markdown that links to nothing and loads no picture, whatever stands in its cells."""
+    return dg.MetadataValue.md(text.replace("](", "]&#40;"))

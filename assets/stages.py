@@ -10,7 +10,8 @@ import dagster as dg
 
 from assets.checks import check_results, check_specs
 from assets.keys import asset_key
-from assets.publish import column_schema, publish
+from assets.lineage import column_lineage, column_schema
+from assets.publish import publish
 from assets.run_config import read_section, run_config
 from assets.sources import sources_of, versions_of
 from pipeline.adapters.process import CrashError, run_process
@@ -99,7 +100,10 @@ class _StageAsset:
                 description=spec.description if name == spec.name else spec.companions[name].description,
                 code_version=code_version,
                 skippable=len(spec.artifacts) > 1,
-                metadata={"dagster/column_schema": column_schema(tables)},
+                metadata={
+                    "dagster/column_schema": column_schema(name, tables),
+                    "dagster/column_lineage": column_lineage(self.run, name, tables),
+                },
             )
 
     def _run(

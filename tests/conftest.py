@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
@@ -144,3 +145,24 @@ def browser():
     with sync_api.sync_playwright() as playwright:
         # Without a sandbox, which needs rights that root in a container lacks: all pages are the project's own.
         yield playwright.chromium.launch(executable_path=path, chromium_sandbox=False, args=QUIET.split())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, and a function that gives it another size in KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def resize(kilobytes: int) -> None:
+        how = "remount," if folder.is_mount() else ""
+        command = ["mount", "-t", "tmpfs", "-o", f"{how}size={kilobytes}k", "tmpfs", str(folder)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    try:
+        resize(64)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no small disk can be mounted here: that takes the rights of root, and mount (Linux)")
+    try:
+        yield folder, resize
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

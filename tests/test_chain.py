@@ -181,7 +181,7 @@ def test_runs_share_what_is_equal(run, curate):
     assert run.require("pool").folder == other.require("pool").folder
 
 
-@pytest.mark.parametrize("harm", ["removed", "changed", "a file lost", "no manifest"])
+@pytest.mark.parametrize("harm", ["removed", "changed", "cut off", "another's", "a file lost", "no manifest"])
 def test_what_is_no_longer_whole_is_made_again(run, curate, harm):
     curate()
     before = run.require("raw_pool")
@@ -190,6 +190,10 @@ def test_what_is_no_longer_whole_is_made_again(run, curate, harm):
     elif harm == "changed":
         content = before.path().read_bytes()
         before.path().write_bytes(content[:50] + bytes([content[50] ^ 1]) + content[51:])
+    elif harm == "cut off":
+        before.path().write_bytes(before.path().read_bytes()[:-50])
+    elif harm == "another's":
+        before.path().write_bytes(run.require("pool").path().read_bytes())
     else:
         (before.path() if harm == "a file lost" else before.folder / "manifest.json").unlink()
     assert curate() == ["raw_pool"]

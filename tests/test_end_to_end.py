@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from assets.__main__ import _print_summary, materialize
+from assets.figures import key_figures
 from assets.publish import publish
 from pipeline import chain
 from pipeline.chain import run_chain
@@ -86,6 +87,21 @@ def test_the_page_of_the_run_is_left_and_linked(done):
     assert "This run has no causal_check: materialize it" in page
     linked = publish(stage_of("evaluation"), run.require("evaluation"), run, cached=True, is_known=True).metadata
     assert linked["report"].value == str(run.folder / "report.html")
+
+
+def test_every_stage_has_key_figures_that_are_numbers(done):
+    run, _, cached = done
+    for name in set(cached) - {"tests", "test_labels"}:  # which are told by their rows
+        artifact = run.require(name)
+        numbers = [value for value in artifact.manifest.notes.values() if isinstance(value, int | float)]
+        assert numbers or key_figures(artifact) or "skipped" in artifact.manifest.notes, name
+    shown = publish(stage_of("evaluation"), run.require("evaluation"), run, cached=False).metadata
+    metrics = run.require("evaluation").read("metrics").filter(split="in_domain", metric="avg_at_k", model="distilled")
+    assert shown["figure/in_domain/avg_at_k/distilled"] == metrics["value"].item()
+    assert (
+        key_figures(run.require("distilled_adapter"))["last_loss"]
+        == run.require("distilled_adapter").read()["loss"][-1]
+    )
 
 
 def test_the_summary_shows_the_comparison_and_what_there_is(done, capsys):

@@ -17,10 +17,12 @@ TESTS_STAGE: Final = StageSpec(
         "test_labels": Companion(
             {"in_domain": GOLD_LABELS, "out_of_domain": GOLD_LABELS},
             "Gold answers of the tests that are read from files; only evaluation reads them.",
+            plot="pipeline.pool.plot:right_options",
         )
     },
     run="pipeline.held_out.run:run",
     inputs=("pool",),
     reads={"raw_pool": AnsweredLayout, "pool": SplitOff},
     sources="pipeline.held_out.run:sources",
+    plot="pipeline.held_out.plot:domains",
 )

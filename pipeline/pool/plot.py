@@ -16,3 +16,11 @@ def refusal_reasons(quarantine: Artifact) -> bytes:
     """Return why rows were refused, as PNG."""
     counts = quarantine.scan().group_by("reason").len().sort("len", "reason").collect()
     return bars(counts["reason"].to_list(), counts["len"], "quarantine", "refused rows")
+
+
+def right_options(labels: Artifact) -> bytes:
+    """Return at which place of their options right answers stand, as PNG: choosing one place always gains as much."""
+    gold = pl.concat(labels.scan(table).select("gold_index") for table in labels.tables)
+    counts = gold.group_by("gold_index").len().sort("gold_index", descending=True, nulls_last=False).collect()
+    names = ["open question" if index is None else f"option {index + 1}" for index in counts["gold_index"]]
+    return bars(names, counts["len"], labels.name, "questions with a gold answer")

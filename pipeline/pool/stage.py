@@ -16,6 +16,7 @@ RAW_POOL_STAGE: Final = StageSpec(
         "gold_labels": Companion(
             {"gold_labels": GOLD_LABELS},
             "Gold answers where the source has them; only evaluation and the ceiling read them.",
+            plot="pipeline.pool.plot:right_options",
         ),
         "quarantine": Companion(
             {"quarantine": QUARANTINE}, "Refused rows with reasons.", plot="pipeline.pool.plot:refusal_reasons"

@@ -16,5 +16,6 @@ MERGED_MODEL_STAGE: Final = StageSpec(
     inputs=("distilled_adapter",),
     uses_model=True,
     settings="rounds",
+    plot="pipeline.rounds.plot:norms",
     optional=True,
 )

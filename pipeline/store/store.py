@@ -68,7 +68,7 @@ class Store:
         """
         final, opened = self.folder(name, fingerprint), False
         try:
-            with part_of(final) as part, ArtifactWriter(name, part, self.catalogue[name]) as writer:
+            with part_of(final) as part, self._told(final), ArtifactWriter(name, part, self.catalogue[name]) as writer:
                 opened = True
                 yield writer
                 if writer.discarded:
@@ -83,10 +83,27 @@ class Store:
                 raise
             raise self.unwritable(error) from error
 
+    @contextmanager
+    def _told(self, final: Path) -> Iterator[None]:
+        """Tell of a full disk before what was written is removed: the file, and what is free."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _DISK_IS_FULL:
+                raise
+            # Of all artifacts of the stage, which have one fingerprint: this one may only be the first to be closed.
+            parts = self.artifacts.glob(f"*/.{final.name}.*.part")
+            written = [path for part in parts for path in part.rglob("*") if path.is_file()]
+            error.filename = error.filename or max(written, key=lambda path: path.stat().st_mtime_ns, default=final)
+            raise self.unwritable(error) from error
+
     def unwritable(self, error: OSError) -> ArtifactError:
-        """Return the error for a store in which nothing can be written."""
-        reason = os.strerror(error.errno) if error.errno else error
-        return ArtifactError(f"{self.root} cannot be written ({reason}): make room, or name another folder by --store")
+        """Return the error for a store in which nothing, or the file that ``error`` names, can be written."""
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.errno in _DISK_IS_FULL and self.root.exists():
+            reason += f", {shutil.disk_usage(self.root).free / 1e6:,.3f} MB are free"
+        where = error.filename or self.root
+        return ArtifactError(f"{where} cannot be written ({reason}): make room, or name another folder by --store")
 
 
 class Run:
