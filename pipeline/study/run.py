@@ -22,6 +22,7 @@ from pipeline.evaluation.run import test_gold
 from pipeline.fingerprint import reachable_code
 from pipeline.model_config import ModelConfig
 from pipeline.models import load_tokenizer
+from pipeline.paths import PROJECT_ROOT
 from pipeline.presets import load_config
 from pipeline.reference.make import SHIPPED, make_world
 from pipeline.section import Section
@@ -125,4 +126,5 @@ def _graded(study: StudyConfig, cell: Cell, root: Path, provide: Callable[..., o
 
 
 def _folder(world: World, root: Path) -> Path:
-    return root / "worlds" / str(world.reference_seed) if world.reference_seed else SHIPPED
+    # Relative, as presets have it: the same artifacts wherever the project lies.
+    return root / "worlds" / str(world.reference_seed) if world.reference_seed else SHIPPED.relative_to(PROJECT_ROOT)

@@ -87,6 +87,7 @@ def test_cells_are_configured_from_preset_world_and_arm(tmp_path):
     here, there = (configure(study, Cell("a", world, 4), tmp_path) for world in ("0", "1"))
     assert (here.rollouts.n_samples, there.rollouts.n_samples) == (2, 3)
     assert (here.curated_subset.rule, here.rollouts.seed, here.distilled_adapter.seed) == ("random", 4, 4)
+    assert (here.raw_pool.path, here.model.path) == ("data/reference/pool.jsonl", "data/reference/model")
     assert there.raw_pool.path == str(tmp_path / "worlds" / "1" / "pool.jsonl")
     assert configure(study, Cell("top", "0", 3), tmp_path).ceiling_adapter.enabled
     bad = read_study(write(tmp_path, arms=[{"name": "a", "set": ["rollouts.n_sampels=3"]}], against=["a"]))
