@@ -178,7 +178,7 @@ def refused(job, message):
     ("changes", "message"),
     [
         ({"learning_rate": 0.02}, r"rival_adapter.learning_rate = 0.01, not 0.02: set it back .* delete the folder"),
-        ({"steps": 20}, "rival_adapter.steps = 12, not 20"),
+        ({"steps": 20}, "rival_adapter.steps = 9, not 20"),
     ],
 )
 def test_checkpoints_of_other_settings_are_refused_by_name(stopped, real_job, tmp_path, changes, message):
