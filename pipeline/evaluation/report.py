@@ -14,10 +14,12 @@ from pipeline.errors import CurationError
 from pipeline.evaluation.calibration import N_BINS, bin_index, expected_calibration_error
 from pipeline.evaluation.confidence import option_confidence, vote_confidence
 from pipeline.evaluation.measures import FLOOR
-from pipeline.evaluation.metrics import CONFIDENCES, HEADLINES, IN_DOMAIN, METRIC_NAMES, OUT_OF_DOMAIN
+from pipeline.evaluation.metrics import HEADLINES, IN_DOMAIN, METRIC_NAMES, OUT_OF_DOMAIN
 from pipeline.plots import figure_png
 from pipeline.predictions.contenders import compared, contender_of, in_order
 
+CONFIDENCE_NAMES = {"option": "option probability", "vote": "vote share", "p_true": "P(True)"}
+"""What people call the confidences of ``pipeline.evaluation.metrics.CONFIDENCES``."""
 _LABELS = {
     "avg_at_k": "accuracy (Avg@{k}), %",
     "maj_at_k": "majority accuracy (Maj@{k}), %",
@@ -33,7 +35,7 @@ _LABELS = {
     "brier_p_true": "Brier, P(True)",
 } | {
     f"{name}_{kind}": f"{label}, {confidence}"
-    for kind, confidence in zip(CONFIDENCES, ("option probability", "vote share", "P(True)"), strict=True)
+    for kind, confidence in CONFIDENCE_NAMES.items()
     for name, label in {
         "overconfidence": "confidence - share right",
         "ece_mass": "ECE, bins of equal numbers",

@@ -7,7 +7,7 @@ import polars as pl
 
 from pipeline.adapters.plot import MARKS, PANELS
 from pipeline.evaluation.metrics import CONFIDENCES, HEADLINES, IN_DOMAIN, METRIC_NAMES, OUT_OF_DOMAIN
-from pipeline.evaluation.report import SPLITS, metric_label, show_figure
+from pipeline.evaluation.report import CONFIDENCE_NAMES, SPLITS, metric_label, show_figure
 from pipeline.predictions.contenders import CONTENDERS, DISTILLED, UNTOUCHED, compared, contender_of, in_order
 from pipeline.report.blocks import (
     Block,
@@ -28,7 +28,6 @@ from pipeline.report.charts import SERIES, intervals, lines, reliability
 from pipeline.report.curves import reliability_bins, risk_curve
 from pipeline.report.shown import Shown
 
-_CONFIDENCE_NAMES: Final = {"option": "option probability", "vote": "vote share", "p_true": "P(True)"}
 _HEADLINES: Final = (*HEADLINES, "ece_p_true", "brier_p_true")
 """Figures that people look at first; those of P(True) are there where ``predictions.p_true`` asked for it."""
 _OWN_LOSS: Final = "loss"
@@ -148,7 +147,7 @@ def _calibration(predictions: pl.DataFrame) -> list[Plot]:
     plots = []
     for split in (name for name in (IN_DOMAIN, OUT_OF_DOMAIN) if name in set(predictions["split"])):
         test = predictions.filter(pl.col("split") == split)
-        for kind, label in _CONFIDENCE_NAMES.items():
+        for kind, label in CONFIDENCE_NAMES.items():
             table = CONFIDENCES[kind](test)
             if table.is_empty():
                 continue

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.errors import CurationError
 from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN
-from pipeline.evaluation.report import SPLITS, metric_label, show_figure
+from pipeline.evaluation.report import CONFIDENCE_NAMES, SPLITS, metric_label, show_figure
 from pipeline.report.blocks import Block, Cell, Estimate, Explorer, Fold, Page, Plot, Plots, Prose, Row, Section, Table
 from pipeline.report.charts import SERIES, dots, intervals
 from pipeline.study.config import StudyConfig, read_study
@@ -18,9 +18,10 @@ from pipeline.study.schemas import CELLS, FIGURES
 _ACCURACY: Final = "avg_at_k"
 _LEVELS: Final = {
     "Accuracy": (_ACCURACY, "maj_at_k", "pass_at_k"),
-    "Calibration by option probability": ("ece_option", "overconfidence_option", "brier_option", "auroc_option"),
-    "Calibration by vote share": ("ece_vote", "overconfidence_vote", "brier_vote", "auroc_vote"),
-    "Calibration by P(True)": ("ece_p_true", "overconfidence_p_true", "brier_p_true", "auroc_p_true"),
+    **{
+        f"Calibration by {confidence}": tuple(f"{name}_{kind}" for name in ("ece", "overconfidence", "brier", "auroc"))
+        for kind, confidence in CONFIDENCE_NAMES.items()
+    },
     "Without gold": ("agreement", "abstention"),
 }
 _DRAWN: Final = {

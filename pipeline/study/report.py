@@ -6,7 +6,8 @@ from typing import Any, Final
 import polars as pl
 from matplotlib.figure import Figure
 
-from pipeline.evaluation.metrics import CONFIDENCES, IN_DOMAIN, OUT_OF_DOMAIN
+from pipeline.evaluation.metrics import IN_DOMAIN, OUT_OF_DOMAIN
+from pipeline.evaluation.report import CONFIDENCE_NAMES
 from pipeline.markdown import markdown_table
 from pipeline.plots import figure_png
 from pipeline.study.config import StudyConfig
@@ -24,14 +25,13 @@ _METRICS: Final = {
     "brier": "Brier",
     "auroc": "AUROC",
 }
-_CONFIDENCES: Final = {"option": "option probability", "vote": "vote share"}
 _COLUMNS: Final = {
     "Accuracy": ("avg_at_k", "maj_at_k", "pass_at_k"),
     **{
-        f"Calibration by {_CONFIDENCES.get(kind, 'P(True)')}": tuple(
+        f"Calibration by {confidence}": tuple(
             f"{name}_{kind}" for name in ("ece", "ece_calibrated", "overconfidence", "brier", "auroc")
         )
-        for kind in CONFIDENCES
+        for kind, confidence in CONFIDENCE_NAMES.items()
     },
     "Without gold": ("agreement", "abstention"),
 }
@@ -123,7 +123,7 @@ def _gains(figures: pl.DataFrame, other: str, level: float, is_cheap: bool) -> s
             "better": _judged(inside, level),
         }
         if is_cheap:
-            kind = next((kind for kind in CONFIDENCES if (IN_DOMAIN, f"ece_{kind}") in gap), "vote")
+            kind = next((kind for kind in CONFIDENCE_NAMES if (IN_DOMAIN, f"ece_{kind}") in gap), "vote")
             row |= {
                 "out of domain": _shown(gap.get((OUT_OF_DOMAIN, "avg_at_k")), signed=True),
                 f"ECE ({kind})": _shown(gap.get((IN_DOMAIN, f"ece_{kind}")), signed=True),
@@ -152,8 +152,8 @@ def _sureness(figures: pl.DataFrame, first: str) -> str:
     for arm in arms:
         row = {"arm": arm}
         own = _keyed(figures.filter(pl.col("arm") == arm, pl.col("against").is_null()))
-        for kind in CONFIDENCES:
-            key, name = (IN_DOMAIN, f"overconfidence_{kind}"), _CONFIDENCES.get(kind, kind)
+        for kind, name in CONFIDENCE_NAMES.items():
+            key = (IN_DOMAIN, f"overconfidence_{kind}")
             if found := own.get(key):
                 row[name] = _shown(found, signed=True)
                 row[f"{name}, against {first}"] = _shown(gaps.get(arm, {}).get(key), signed=True)
@@ -219,7 +219,7 @@ def _levels(figures: pl.DataFrame, metrics: Sequence[str]) -> str:
 
 
 def _named(metric: str) -> str:
-    kind = next((kind for kind in CONFIDENCES if metric.endswith(f"_{kind}")), "")
+    kind = next((kind for kind in CONFIDENCE_NAMES if metric.endswith(f"_{kind}")), "")
     name = metric.removesuffix(f"_{kind}")
     return _METRICS.get(name, name)
 
