@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from pipeline.generation.cache import close_up, make_room
 from pipeline.generation.seeded import SeededDraw
 from pipeline.ledger.meter import count_tokens
 
@@ -61,7 +62,7 @@ def decode(
     for step in range(responses.shape[1]):
         if batch.tokens.shape[1] == renewal + 1:
             batch.cache = None
-        logits = _next_logits(model, batch)
+        logits = _next_logits(model, batch, n_more=responses.shape[1] - step)
         if step == 0:
             own = torch.tensor([alike[tuple(prompt)] for prompt in prompts], device=device)
             batch.select(own)
@@ -69,17 +70,18 @@ def decode(
         tokens = draw(logits, rows, step)
         responses[rows, step] = tokens
         batch.append(tokens)
-        going_on = (~torch.isin(tokens, stops)).nonzero().squeeze(1)
-        if not len(going_on):
-            break
-        if len(going_on) < len(rows):
-            rows = rows[going_on]
-            batch.select(going_on)
+        going_on = ~torch.isin(tokens, stops)
+        if not going_on.all():
+            left = close_up(going_on)
+            if not len(left):
+                break
+            rows = rows[left]
+            batch.select(left)
     return responses
 
 
-def _next_logits(model: PreTrainedModel, batch: _Rows) -> Tensor:
-    """Run what the cache does not hold, and return the last token's logits ``[B, V]``."""
+def _next_logits(model: PreTrainedModel, batch: _Rows, n_more: int) -> Tensor:
+    """Run what the cache does not hold, and return the last token's logits ``[B, V]``; ``n_more`` tokens may follow."""
     start = 0 if batch.cache is None else batch.tokens.shape[1] - 1
     settings = {
         "position_ids": (batch.mask.cumsum(-1) - 1).clamp_(min=0)[:, start:],
@@ -93,8 +95,10 @@ def _next_logits(model: PreTrainedModel, batch: _Rows) -> Tensor:
         attention_mask=batch.mask,
         **{name: value for name, value in settings.items() if name in known},
     )
-    if not start:
-        count_tokens(read=int(batch.mask.sum()))
     cache = getattr(outputs, "past_key_values", None)
     batch.cache = cache if type(cache) is DynamicCache else None  # a subclass may hold what is not reordered
+    if not start:
+        count_tokens(read=int(batch.mask.sum()))
+        if batch.cache is not None:
+            make_room(batch.cache, n_more)
     return outputs.logits[:, -1].clone()  # a view would keep the logits of whole prompts

@@ -5,7 +5,7 @@ import torch
 from transformers import TopPLogitsWarper
 
 from pipeline.generation.config import Sampling
-from pipeline.generation.seeded import SeededDraw, nucleus
+from pipeline.generation.seeded import SeededDraw, draw_tokens
 
 
 def test_draws_follow_the_distribution():
@@ -28,7 +28,10 @@ def test_top_p_removes_the_tail():
 @pytest.mark.parametrize("top_p", [0.05, 0.5, 0.95, 0.999])
 @pytest.mark.parametrize("kind", ["peaked", "flat", "tied", "uniform", "rounded", "certain"])
 def test_the_nucleus_is_the_one_that_sorting_finds(kind, top_p):
-    """Also where it ends beyond the leading tokens, at a tie, or within rounding of ``top_p``; rows mixed."""
+    """Also where it ends beyond the leading tokens, at a tie, or within rounding of ``top_p``; rows mixed.
+
+    Each quantile of the distribution within it is the token that a sum over the whole vocabulary, in its order, finds.
+    """
     scores = torch.randn(12, 5000, generator=torch.Generator().manual_seed(0))
     scores = {
         "peaked": scores * 5,
@@ -39,4 +42,11 @@ def test_the_nucleus_is_the_one_that_sorting_finds(kind, top_p):
         "certain": scores.scatter(1, torch.arange(12)[:, None], 200.0),
     }[kind]
     scores[1] = scores[1] * 7
-    assert torch.equal(nucleus(scores, top_p), TopPLogitsWarper(top_p)(None, scores))
+    probabilities = TopPLogitsWarper(top_p)(None, scores).double().softmax(-1)
+    cumulative = probabilities.cumsum(-1)
+    drawn = set()
+    for quantile in torch.linspace(0.001, 0.999, 25, dtype=torch.float64).tolist():
+        tokens = draw_tokens(scores, top_p, torch.full((12, 1), quantile, dtype=torch.float64))
+        assert tokens.squeeze(1).tolist() == (cumulative <= quantile * cumulative[:, -1:]).sum(-1).tolist()
+        drawn |= {*tokens[2].tolist()}
+    assert drawn <= {*probabilities[2].nonzero().squeeze(1).tolist()}
