@@ -92,7 +92,9 @@ class Reading:
     def _contributions(self, layer: int, activations: Tensor, alignment: Tensor) -> Iterator[Chunk]:
         """Yield a layer's contributions from activations and alignment ``[U, M]``, counting their sizes."""
         for part in self._chunks:
-            chunk = Chunk(contributions(activations[part.reads], alignment[part.rows]), part.owners, part.stated)
+            # On a processor index_select takes a third of the time that indexing takes.
+            read, aligned = activations.index_select(0, part.reads), alignment.index_select(0, part.rows)
+            chunk = Chunk(contributions(read, aligned).clamp_(min=0), part.owners, part.stated)
             self.sizes.add(layer, chunk)
             yield chunk
 

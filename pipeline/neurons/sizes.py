@@ -22,8 +22,8 @@ class SupportSizes:
 
     def add(self, layer: int, chunk: Chunk) -> None:
         """Take in a chunk; no order is assumed."""
-        c = chunk.contributions.clamp(min=0)
-        c_log_c = c.clamp(min=torch.finfo(c.dtype).tiny).log_().mul_(c)  # the inner clamp spares log its slow path at 0
+        c = chunk.contributions
+        c_log_c = c.clamp(min=torch.finfo(c.dtype).tiny).log_().mul_(c)  # the clamp spares log its slow path at 0
         self.layer_scores[:, layer].index_add_(0, chunk.owners, c.sum(1).double())
         per_position = torch.stack([torch.linalg.vector_norm(c, dim=1).square(), c_log_c.sum(1)], dim=1)  # [N, 2]
         self._totals.index_add_(0, chunk.owners, per_position.double())

@@ -30,7 +30,7 @@ class Chunk:
     """Contributions to some tokens at one layer."""
 
     contributions: Tensor
-    """Logits, ``[N, M]``."""
+    """Logits, ``[N, M]``, 0 in place of negative ones."""
     owners: Tensor
     """Rollout of each position, ``[N]``, from 0, ascending; positions of a rollout are in order."""
     stated: Tensor
@@ -123,7 +123,7 @@ class EntriesCut:
             width = gcd(n_neurons, _BLOCK)
             blocks = chunk.contributions.unflatten(1, (-1, width))
             positions, numbers = (blocks.amax(dim=2) >= bars[:, None]).nonzero(as_tuple=True)
-            values = blocks[positions, numbers]
+            values = blocks.flatten(0, 1).index_select(0, positions * blocks.shape[1] + numbers)
             found, within = (values >= bars[positions, None]).nonzero(as_tuple=True)
             positions, index = positions[found], numbers[found] * width + within
             new = self._rows(

@@ -15,7 +15,8 @@ def sizes_of(*rollouts, pieces=1):
         for c in zip(*(np.array_split(r[:, layer::2], pieces) for r in rollouts), strict=True):
             owners = torch.arange(len(c)).repeat_interleave(torch.tensor([len(p) for p in c]))
             unstated = torch.zeros(len(owners), dtype=torch.bool)
-            sizes.add(layer, Chunk(torch.tensor(np.concatenate(c), dtype=torch.float32), owners, unstated))
+            positive = torch.tensor(np.concatenate(c), dtype=torch.float32).clamp(min=0)
+            sizes.add(layer, Chunk(positive, owners, unstated))
     return sizes
 
 
