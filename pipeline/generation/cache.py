@@ -1,7 +1,7 @@
 """Keys and values of a batch that is being sampled, with room for the tokens to come.
 
-``DynamicLayer`` of transformers copies itself whole to append a token or to let a row go. With many rows of a small
-model that takes longer than the model. Pinned by ``tests/generation/test_cache.py``.
+``DynamicLayer`` of transformers copies itself whole to append a token or to let a row go. Pinned by
+``tests/generation/test_cache.py``.
 """
 
 from typing import Any

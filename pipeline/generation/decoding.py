@@ -72,11 +72,11 @@ def decode(
         batch.append(tokens)
         going_on = ~torch.isin(tokens, stops)
         if not going_on.all():
-            left = close_up(going_on)
-            if not len(left):
+            staying = close_up(going_on)
+            if not len(staying):
                 break
-            rows = rows[left]
-            batch.select(left)
+            rows = rows[staying]
+            batch.select(staying)
     return responses
 
 
